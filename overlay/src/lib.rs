@@ -1,0 +1,1 @@
+//! Speaks with other hosts: admission, gossip and Kademlia over libp2p. Comes with many hosts.

@@ -1,0 +1,136 @@
+//! The resolver's thread as others see it: start, add, remove, counts, stop.
+
+use crate::counts::{ResolverCounts, Tally};
+use crate::limits::Limits;
+use crate::responder::Responder;
+use crate::worker::{Command, WAKE, Worker};
+use arc_swap::ArcSwap;
+use margay_core::id::InstanceId;
+use margay_core::names::NamesSnapshot;
+use mio::{Poll, Waker};
+use std::io;
+use std::net::{TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+/// Commands that may wait for the resolver's thread. It takes all of them between two rounds, a few
+/// milliseconds apart; senders beyond the bound wait that long.
+const COMMANDS_MAX: usize = 256;
+
+/// Why the resolver could not do as told.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolverError {
+    /// No poll.
+    #[error("cannot poll sockets for the resolver; raise the limit of open files: {0}")]
+    Poll(#[source] io::Error),
+    /// No thread.
+    #[error("cannot start the resolver's thread; raise the limit of threads: {0}")]
+    Thread(#[source] io::Error),
+    /// A socket cannot be made non-blocking.
+    #[error("cannot use the dns sockets of instance {instance}; open them anew: {source}")]
+    Socket {
+        /// Whose.
+        instance: InstanceId,
+        /// The kernel's word.
+        source: io::Error,
+    },
+    /// The thread has ended.
+    #[error("the resolver has stopped (its log says why); restart the daemon")]
+    Stopped,
+}
+
+/// Starts resolvers.
+pub struct Resolver;
+
+impl Resolver {
+    /// Starts a resolver that answers from `names`, whichever snapshot is the latest.
+    pub fn spawn(names: Arc<ArcSwap<NamesSnapshot>>) -> Result<ResolverHandle, ResolverError> {
+        Resolver::spawn_limited(names, Limits::default())
+    }
+
+    /// Starts a resolver with limits of its own.
+    pub fn spawn_limited(
+        names: Arc<ArcSwap<NamesSnapshot>>,
+        limits: Limits,
+    ) -> Result<ResolverHandle, ResolverError> {
+        let poll = Poll::new().map_err(ResolverError::Poll)?;
+        let waker = Waker::new(poll.registry(), WAKE).map_err(ResolverError::Poll)?;
+        let (sender, commands) = sync_channel(COMMANDS_MAX);
+        let tally = Arc::new(Tally::new());
+        let responder = Responder::new(names, Arc::clone(&tally));
+        let worker = Worker::new(poll, commands, responder, limits).map_err(ResolverError::Poll)?;
+        let thread = std::thread::Builder::new()
+            .name("margay-resolver".to_owned())
+            .spawn(move || worker.run())
+            .map_err(ResolverError::Thread)?;
+        Ok(ResolverHandle {
+            sender,
+            waker,
+            tally,
+            thread: Some(thread),
+        })
+    }
+}
+
+/// A running resolver; dropping it stops it.
+#[derive(Debug)]
+pub struct ResolverHandle {
+    sender: SyncSender<Command>,
+    waker: Waker,
+    tally: Arc<Tally>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ResolverHandle {
+    /// Answers what arrives on the two sockets as asked by `instance`, in place of earlier ones.
+    ///
+    /// The sockets are bound already, inside the instance's namespace. They may be duplicates of
+    /// descriptors that another process holds; they are set non-blocking.
+    pub fn add(
+        &self,
+        instance: InstanceId,
+        udp: UdpSocket,
+        tcp: TcpListener,
+    ) -> Result<(), ResolverError> {
+        let set = udp.set_nonblocking(true).and(tcp.set_nonblocking(true));
+        set.map_err(|source| ResolverError::Socket { instance, source })?;
+        self.send(Command::Add { instance, udp, tcp })
+    }
+
+    /// Stops answering `instance` and closes its connections. Duplicates of its sockets stay open:
+    /// queries wait in them for the next resolver.
+    pub fn remove(&self, instance: InstanceId) -> Result<(), ResolverError> {
+        self.send(Command::Remove(instance))
+    }
+
+    /// The counters now.
+    pub fn counts(&self) -> ResolverCounts {
+        self.tally.read()
+    }
+
+    /// Stops the resolver's thread and waits for its end.
+    pub fn stop(self) {
+        drop(self);
+    }
+
+    fn send(&self, command: Command) -> Result<(), ResolverError> {
+        let sent = self.sender.send(command);
+        sent.map_err(|_| ResolverError::Stopped)?;
+        self.waker.wake().map_err(ResolverError::Poll)
+    }
+}
+
+impl Drop for ResolverHandle {
+    fn drop(&mut self) {
+        // An error means that the thread has ended already, which is what is wanted.
+        let _ = self.send(Command::Stop);
+        if self
+            .thread
+            .take()
+            .is_some_and(|thread| thread.join().is_err())
+        {
+            tracing::error!("the resolver's thread had panicked");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Answers DNS inside every instance from the latest snapshot of names.
+//!
+//! ```text
+//!   instance A: 169.254.53.53 ─ UDP ┐                        ┌ NamesSnapshot (from core)
+//!                             ─ TCP ┤   one thread           │
+//!   instance B: 169.254.53.53 ─ UDP ┼─▶ ready queue ─▶ reply(snapshot, caller, bytes) ─▶ bytes
+//!                             ─ TCP ┘   (equal turns)
+//! ```
+//!
+//! [`reply`] is pure and total: bytes in, bytes out, whatever the bytes. [`Resolver`] holds the
+//! sockets. Who asks is known by the socket, which was opened inside the asker's namespace.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a worldly crate: it reads the clock and owns sockets and a thread"
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        reason = "a test that panics has failed, as it should"
+    )
+)]
+
+mod connection;
+mod counts;
+mod datagram;
+mod encode;
+mod handle;
+mod limits;
+mod reply;
+mod responder;
+#[cfg(test)]
+mod sample;
+mod sources;
+mod worker;
+
+pub use counts::ResolverCounts;
+pub use handle::{Resolver, ResolverError, ResolverHandle};
+pub use limits::Limits;
+pub use reply::{Disposition, Outcome, Silence, Transport, reply};

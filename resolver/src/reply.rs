@@ -1,0 +1,215 @@
+//! One query's bytes to one reply's bytes: pure, and total on any input.
+
+use crate::encode::{Asked, PLAIN_UDP_REPLY_BYTES_MAX, UDP_REPLY_BYTES_MAX, Verdict, encode};
+use hickory_proto::op::{Header, Message, MessageType, Metadata, OpCode, Query};
+use hickory_proto::rr::{DNSClass, Name, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
+use margay_core::id::InstanceId;
+use margay_core::names::{Answer, ExtendedError, NamesSnapshot, Question, QuestionKind, answer};
+use std::fmt::Write;
+
+/// "Not Supported" (RFC 8914 section 4.22).
+const NOT_SUPPORTED: u16 = 21;
+
+/// The transports of DNS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// One message per datagram.
+    Udp,
+    /// Messages behind a two-byte length (RFC 7766 section 8).
+    Tcp,
+}
+
+/// What became of a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// The reply is written.
+    Replied {
+        /// What it says.
+        outcome: Outcome,
+        /// Whether it did not fit and tells the caller to ask over TCP.
+        truncated: bool,
+    },
+    /// No reply is owed, none is written.
+    Silent(Silence),
+}
+
+/// What a reply says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Here are addresses.
+    Addresses,
+    /// The name exists, records of this kind do not.
+    NoData,
+    /// The name does not exist for this caller.
+    NameError,
+    /// The query is malformed.
+    FormatError,
+    /// The kind of request is not served.
+    NotImplemented,
+    /// The version of EDNS is not served.
+    BadVersion,
+}
+
+/// Why there is no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// No whole header, so no id to reply to.
+    TooShort,
+    /// A response: replying to it could make two servers talk for ever.
+    NotAQuery,
+    /// The codec refused to write the reply.
+    NotEncodable,
+}
+
+/// Writes the reply to `query`, asked by `caller`, into `out` in place of what it held.
+///
+/// Over UDP it is at most 512 bytes long, with EDNS as long as the caller's payload size and 1232
+/// bytes allow. The reply is never REFUSED: musl would go on waiting. `draw` is a fresh random
+/// number or a counter; it orders the addresses.
+pub fn reply(
+    snapshot: &NamesSnapshot,
+    caller: InstanceId,
+    query: &[u8],
+    transport: Transport,
+    draw: u64,
+    out: &mut Vec<u8>,
+) -> Disposition {
+    out.clear();
+    let (asked, fault) = match read(query) {
+        Ok(read) => read,
+        Err(silence) => return Disposition::Silent(silence),
+    };
+    let verdict = match (fault, &asked.question) {
+        (Some(fault), _) => fault,
+        (None, Some(question)) => judge(snapshot, caller, question, draw),
+        (None, None) => Verdict::FormatError,
+    };
+    match encode(&asked, &verdict, bytes_max(&asked, transport), out) {
+        Ok(truncated) => Disposition::Replied {
+            outcome: outcome(&verdict),
+            truncated,
+        },
+        Err(_) => {
+            out.clear();
+            Disposition::Silent(Silence::NotEncodable)
+        }
+    }
+}
+
+/// Reads a query and its fault, if it has one that the reply must name.
+fn read(query: &[u8]) -> Result<(Asked, Option<Verdict>), Silence> {
+    let mut decoder = BinDecoder::new(query);
+    let header = Header::read(&mut decoder).map_err(|_| Silence::TooShort)?;
+    if header.message_type == MessageType::Response {
+        return Err(Silence::NotAQuery);
+    }
+    if header.op_code != OpCode::Query {
+        return Ok((bare(header.metadata), Some(Verdict::NotImplemented)));
+    }
+    // Checked before any record is read: the codec reserves room for as many as the header claims.
+    if header.counts.queries != 1 {
+        return Ok((bare(header.metadata), Some(Verdict::FormatError)));
+    }
+    let Ok(asked) = read_body(&header, &mut decoder) else {
+        return Ok((bare(header.metadata), Some(Verdict::FormatError)));
+    };
+    let version = asked.edns.as_ref().map_or(0, |edns| edns.version());
+    let fault = (version != 0).then_some(Verdict::BadVersion);
+    Ok((asked, fault))
+}
+
+/// What is left to repeat of a query that cannot be understood: its header.
+fn bare(metadata: Metadata) -> Asked {
+    Asked {
+        metadata,
+        question: None,
+        edns: None,
+    }
+}
+
+fn read_body(header: &Header, decoder: &mut BinDecoder<'_>) -> Result<Asked, DecodeError> {
+    let question = Query::read(decoder)?;
+    let mut records = |count: u16, is_additional| {
+        Message::read_records(decoder, usize::from(count), is_additional, OpCode::Query)
+    };
+    records(header.counts.answers, false)?;
+    records(header.counts.authorities, false)?;
+    let (_, edns, _) = records(header.counts.additionals, true)?;
+    Ok(Asked {
+        metadata: header.metadata,
+        question: Some(question),
+        edns,
+    })
+}
+
+fn judge(snapshot: &NamesSnapshot, caller: InstanceId, question: &Query, draw: u64) -> Verdict {
+    if question.query_class != DNSClass::IN {
+        // True, since no name exists in another class, and unlike NOTIMP it ends every stub's wait.
+        return Verdict::Answer(Answer::NameError(ExtendedError {
+            code: NOT_SUPPORTED,
+            text: "only class IN is served",
+        }));
+    }
+    let question = Question {
+        name: lower_case_text(&question.name),
+        kind: kind(question.query_type),
+    };
+    Verdict::Answer(answer(snapshot, caller, &question, draw))
+}
+
+fn kind(record_type: RecordType) -> QuestionKind {
+    match record_type {
+        RecordType::A => QuestionKind::A,
+        RecordType::AAAA => QuestionKind::Aaaa,
+        _ => QuestionKind::Other,
+    }
+}
+
+/// The name in lower case with dots between its labels.
+///
+/// Bytes that no host name holds are escaped (RFC 1035 section 5.1): the one label `web\.matrix`
+/// must not read as the two labels of `web.matrix`.
+fn lower_case_text(name: &Name) -> String {
+    let mut text = String::with_capacity(name.len());
+    for label in name.iter() {
+        if !text.is_empty() {
+            text.push('.');
+        }
+        for byte in label {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => {
+                    text.push(char::from(byte.to_ascii_lowercase()));
+                }
+                other => {
+                    write!(text, "\\{other:03}").expect("writing to a String cannot fail");
+                }
+            }
+        }
+    }
+    text
+}
+
+fn bytes_max(asked: &Asked, transport: Transport) -> u16 {
+    match (transport, &asked.edns) {
+        (Transport::Tcp, _) => u16::MAX,
+        (Transport::Udp, None) => PLAIN_UDP_REPLY_BYTES_MAX,
+        (Transport::Udp, Some(edns)) => edns
+            .max_payload()
+            .clamp(PLAIN_UDP_REPLY_BYTES_MAX, UDP_REPLY_BYTES_MAX),
+    }
+}
+
+fn outcome(verdict: &Verdict) -> Outcome {
+    match verdict {
+        Verdict::Answer(Answer::V4(_) | Answer::V6(_)) => Outcome::Addresses,
+        Verdict::Answer(Answer::NoData(_)) => Outcome::NoData,
+        Verdict::Answer(Answer::NameError(_)) => Outcome::NameError,
+        Verdict::FormatError => Outcome::FormatError,
+        Verdict::NotImplemented => Outcome::NotImplemented,
+        Verdict::BadVersion => Outcome::BadVersion,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! A composition: a versioned set of automatons and who may talk to whom.
+
+use crate::flow_key::Protocol;
+use crate::id::Version;
+use crate::name::AutomatonName;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+mod error;
+mod hint;
+mod parse;
+mod reader;
+
+pub use crate::name::CompositionName;
+pub use error::{CompositionError, Mistake};
+
+/// A checked composition: every `needs` names an automaton, every probe a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Composition {
+    /// Its name.
+    pub name: CompositionName,
+    /// Its version; only ever grows.
+    pub version: Version,
+    /// Its automatons by name.
+    pub automatons: BTreeMap<AutomatonName, Automaton>,
+}
+
+/// A program as declared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Automaton {
+    /// Program and arguments; never empty.
+    pub command: Vec<String>,
+    /// Environment beyond the standard one.
+    pub environment: BTreeMap<String, String>,
+    /// The user to run as; `None`: an unprivileged one of each instance's own.
+    pub user: Option<String>,
+    /// How many instances run.
+    pub replicas: u32,
+    /// What others may call, by the port's name.
+    pub ports: BTreeMap<String, Port>,
+    /// Which automatons it may call: exactly their declared ports.
+    pub needs: BTreeSet<AutomatonName>,
+    /// When an instance counts as ready; `None`: as soon as its program runs.
+    pub ready: Option<Readiness>,
+    /// What happens to a new flow whose instance is gone.
+    pub affinity: Affinity,
+    /// How flows spread over the instances.
+    pub balance: Balance,
+}
+
+/// A port that an automaton declares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Port {
+    /// Its number.
+    pub port: u16,
+    /// Its transport protocol: TCP or UDP.
+    pub protocol: Transport,
+}
+
+/// The transports that a port can be declared for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl From<Transport> for Protocol {
+    fn from(transport: Transport) -> Protocol {
+        match transport {
+            Transport::Tcp => Protocol::Tcp,
+            Transport::Udp => Protocol::Udp,
+        }
+    }
+}
+
+/// A readiness probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// What is asked.
+    pub probe: Probe,
+    /// How often.
+    pub every: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+}
+
+/// What a readiness probe asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Probe {
+    /// A TCP connection to the port opens.
+    Tcp {
+        /// Which.
+        port: u16,
+    },
+    /// `GET path` answers 2xx or 3xx.
+    Http {
+        /// Which.
+        port: u16,
+        /// Absolute path.
+        path: String,
+    },
+    /// The command, run inside the instance, exits with 0.
+    Command(Vec<String>),
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Probe::Tcp { port } => write!(f, "connect to port {port}"),
+            Probe::Http { port, path } => write!(f, "GET {path} at port {port}"),
+            Probe::Command(command) => write!(f, "`{}`", command.join(" ")),
+        }
+    }
+}
+
+/// What happens to a new flow whose instance is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Affinity {
+    /// It goes to a sibling.
+    #[default]
+    Prefer,
+    /// It fails.
+    Strict,
+}
+
+/// How flows spread over the instances of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// Each in turn.
+    #[default]
+    RoundRobin,
+    /// The less loaded of two drawn at random (Mitzenmacher 2001).
+    TwoChoices,
+}

@@ -1,0 +1,389 @@
+//! The flow table: every open flow, its slots, and when it has ended.
+//!
+//! The kernel executes the flows and counts their packets; this table decides which there are. It
+//! looks at the kernel's counters only when a flow could have ended, never at all flows at once.
+
+mod age;
+mod flow;
+mod limits;
+mod pairs;
+mod rows;
+
+pub use age::{CLOSED_LINGER, ECHO_IDLE_MAX, FlowState, HALF_OPEN_MAX, TCP_IDLE_MAX};
+pub use age::{UDP_STREAM_IDLE_MAX, UDP_UNANSWERED_MAX};
+pub use flow::{Flow, OpenRequest, Party};
+pub use limits::FlowLimits;
+pub use pairs::PAIR_REST;
+
+use crate::drop_reason::DropReason;
+use crate::flow_key::FlowKey;
+use crate::id::{InstanceId, SlotIndex};
+use crate::moment::Moment;
+use crate::port::{AdoptedFlow, DirectionEntry, FlowEntries, FlowReading, FlowSlots, Output};
+use crate::seeded::{SeededMap, seeded_map};
+use age::Verdict;
+use pairs::{Pair, PairPool};
+use rand::rngs::SmallRng;
+use rand::{Rng, RngCore, SeedableRng};
+use rows::Rows;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+/// Flows of one reading: small enough that first packets hardly wait behind it (about 0.2 ms).
+pub const READ_BATCH_MAX: usize = 512;
+
+/// The shortest time between two readings: with [`READ_BATCH_MAX`] this allows 100,000 flows a
+/// second, three times the shortest-lived load that one host can open.
+pub const READ_PACE: Duration = Duration::from_millis(5);
+
+/// When a reading that was never answered is asked for again.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long the TCP flows towards an ended program stay, so that its dying sockets' FIN and RST
+/// reach the other side.
+pub const DYING_SOCKETS_LINGER: Duration = Duration::from_secs(1);
+
+/// Where source ports are moved to when two flows would collide (RFC 6335 section 6: dynamic).
+const REMAP_PORT_FIRST: u16 = 49_152;
+
+/// Ports tried before a colliding flow is refused; with nine in ten taken, one flow in a million
+/// fails to find a free one.
+const REMAP_TRIES_MAX: u16 = 128;
+
+/// What the table is told.
+#[derive(Debug)]
+pub enum FlowInput {
+    /// The kernel did not take the flow's entries.
+    Refused(FlowKey),
+    /// What the kernel counted.
+    Read(Vec<FlowReading>),
+    /// The instance's program ended: its peers shall learn it, then bind anew.
+    ProgramEnded(InstanceId),
+    /// The instance has no network any more.
+    NetworkGone(InstanceId),
+}
+
+/// How many flows an instance takes part in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Held {
+    as_client: u32,
+    as_server: u32,
+}
+
+/// All open flows.
+#[derive(Debug)]
+pub struct FlowTable {
+    limits: FlowLimits,
+    pairs: PairPool,
+    flows: Rows,
+    /// Both directions' keys.
+    keys: SeededMap<FlowKey, SlotIndex>,
+    held: SeededMap<InstanceId, Held>,
+    /// When to look at which flow.
+    due: BTreeSet<(Moment, Pair)>,
+    /// Readings are paced: none before this.
+    read_next: Moment,
+    random: SmallRng,
+    outputs: VecDeque<Output>,
+}
+
+impl FlowTable {
+    /// Makes an empty table.
+    pub fn new(limits: FlowLimits, seed: u64, now: Moment) -> Self {
+        let mut random = SmallRng::seed_from_u64(seed);
+        FlowTable {
+            limits,
+            pairs: PairPool::new(limits.flows_max),
+            flows: Rows::default(),
+            keys: seeded_map(random.next_u64()),
+            held: seeded_map(random.next_u64()),
+            due: BTreeSet::new(),
+            read_next: now,
+            random,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes one input.
+    pub fn handle_input(&mut self, input: FlowInput, now: Moment) {
+        match input {
+            FlowInput::Refused(forward) => self.refused(forward, now),
+            FlowInput::Read(readings) => {
+                for reading in readings {
+                    self.read(reading, now);
+                }
+            }
+            FlowInput::ProgramEnded(instance) => self.program_ended(instance, now),
+            FlowInput::NetworkGone(instance) => {
+                for pair in self.pairs_where(|flow| flow.concerns(instance)) {
+                    self.close(pair, now);
+                }
+            }
+        }
+    }
+
+    /// Lets time pass: asks for the counters of flows that could have ended.
+    pub fn handle_timeout(&mut self, now: Moment) {
+        if self.poll_timeout().is_none_or(|due| now < due) {
+            return;
+        }
+        let mut batch = Vec::new();
+        for _ in 0..READ_BATCH_MAX {
+            let Some((_, pair)) = self.due.first().copied().filter(|(at, _)| *at <= now) else {
+                break;
+            };
+            if self.flows.get(pair).is_some_and(|flow| flow.doomed) {
+                self.close(pair, now);
+            } else if let Some(flow) = self.reschedule(pair, now + READ_AGAIN) {
+                batch.push(FlowSlots {
+                    forward_key: flow.entries.forward.key,
+                    forward: flow.entries.forward.slot,
+                    reverse: flow.entries.reverse.slot,
+                });
+            }
+        }
+        if !batch.is_empty() {
+            self.outputs.push_back(Output::ReadFlows(batch));
+        }
+        self.read_next = now + READ_PACE;
+    }
+
+    /// The next effect; `None` once drained.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`FlowTable::handle_timeout`] next.
+    pub fn poll_timeout(&self) -> Option<Moment> {
+        let (due, _) = self.due.first()?;
+        Some((*due).max(self.read_next))
+    }
+
+    /// Opens a flow whose key is not in the table; the error is the reason to refuse its packet.
+    pub fn open(&mut self, request: OpenRequest, now: Moment) -> Result<(), DropReason> {
+        debug_assert!(!self.keys.contains_key(&request.key), "look up first");
+        let client = request.client.instance;
+        let held = self.held.get(&client).copied().unwrap_or_default();
+        if held.as_client >= self.limits.flows_per_instance_max {
+            return Err(DropReason::FlowLimitInstance);
+        }
+        let delivered = self
+            .free_delivered(&request)
+            .ok_or(DropReason::NoPortLeft)?;
+        let pair = self.pairs.take(now).ok_or(DropReason::FlowTableFull)?;
+        let entries = request.entries(delivered, pair);
+        self.outputs.push_back(Output::OpenFlow(entries.clone()));
+        self.insert(pair, entries, now, now);
+        Ok(())
+    }
+
+    /// Takes over a flow that outlived the daemon if its halves fit together and nobody holds its
+    /// keys and slots, else closes it. Flows come in the order of their slots, before any is opened.
+    pub fn adopt(&mut self, adopted: AdoptedFlow, now: Moment) {
+        let AdoptedFlow { entries, opened } = adopted;
+        let (forward, reverse) = (entries.forward, entries.reverse);
+        let free = |key| !self.keys.contains_key(key);
+        if !(forward.key != reverse.key
+            && forward.delivered == reverse.key.reversed()
+            && reverse.delivered == forward.key.reversed()
+            && free(&forward.key)
+            && free(&reverse.key))
+        {
+            return self.disown(&entries, now);
+        }
+        match self.reserve(&entries, now) {
+            Some(pair) => self.insert(pair, entries, opened, now),
+            None => self.close_entries(&entries),
+        }
+    }
+
+    /// Closes a flow that outlived the daemon; comes in the same order as [`FlowTable::adopt`].
+    pub fn disown(&mut self, entries: &FlowEntries, now: Moment) {
+        if let Some(pair) = self.reserve(entries, now) {
+            self.pairs.give_back(pair, now);
+        }
+        self.close_entries(entries);
+    }
+
+    fn reserve(&mut self, entries: &FlowEntries, now: Moment) -> Option<Pair> {
+        let pair = Pair::of(entries.forward.slot, entries.reverse.slot)?;
+        self.pairs.reserve(pair, now).then_some(pair)
+    }
+
+    /// Flows that end in a row are closed as one: the kernel is asked once for all of them.
+    fn close_entries(&mut self, entries: &FlowEntries) {
+        match self.outputs.back_mut() {
+            Some(Output::CloseFlows(flows)) => flows.push(entries.keys()),
+            _ => {
+                let flows = vec![entries.keys()];
+                self.outputs.push_back(Output::CloseFlows(flows));
+            }
+        }
+    }
+
+    /// The direction that `key` belongs to, if its flow is open.
+    pub fn direction(&self, key: &FlowKey) -> Option<&DirectionEntry> {
+        let entries = &self.find(key)?.entries;
+        let both = [&entries.forward, &entries.reverse];
+        both.into_iter().find(|direction| direction.key == *key)
+    }
+
+    /// The open flow one of whose directions has this key.
+    pub fn find(&self, key: &FlowKey) -> Option<&Flow> {
+        self.flows.get(Pair::with(*self.keys.get(key)?))
+    }
+
+    /// How many flows `instance` serves.
+    pub fn load(&self, instance: InstanceId) -> u32 {
+        self.held.get(&instance).map_or(0, |held| held.as_server)
+    }
+
+    /// How many flows `instance` has opened.
+    pub fn opened_by(&self, instance: InstanceId) -> u32 {
+        self.held.get(&instance).map_or(0, |held| held.as_client)
+    }
+
+    /// All flows, ordered by slot.
+    pub fn iter(&self) -> impl Iterator<Item = &Flow> {
+        self.flows.iter()
+    }
+
+    /// How many flows are open.
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Whether no flow is open.
+    pub fn is_empty(&self) -> bool {
+        self.flows.len() == 0
+    }
+
+    /// Closes every flow that `keep` does not keep; looks at all of them.
+    pub fn retain(&mut self, keep: impl Fn(&FlowEntries) -> bool, now: Moment) {
+        for pair in self.pairs_where(|flow| !keep(&flow.entries)) {
+            self.close(pair, now);
+        }
+    }
+
+    /// The packet as its receiver shall see it, with a source port for which the answers' key is
+    /// free.
+    fn free_delivered(&mut self, request: &OpenRequest) -> Option<FlowKey> {
+        let free = |delivered: &FlowKey| {
+            let answers = delivered.reversed();
+            answers != request.key && !self.keys.contains_key(&answers)
+        };
+        let mut delivered = request.delivered;
+        if free(&delivered) {
+            return Some(delivered);
+        }
+        let span = u16::MAX - REMAP_PORT_FIRST + 1;
+        let start = self.random.random_range(0..span);
+        (0..REMAP_TRIES_MAX).find_map(|step| {
+            let port = REMAP_PORT_FIRST + (start + step) % span;
+            delivered.source.set_port(port);
+            free(&delivered).then_some(delivered)
+        })
+    }
+
+    fn insert(&mut self, pair: Pair, entries: FlowEntries, opened: Moment, now: Moment) {
+        self.keys.insert(entries.forward.key, pair.forward());
+        self.keys.insert(entries.reverse.key, pair.reverse());
+        self.held.entry(entries.client).or_default().as_client += 1;
+        self.held.entry(entries.server).or_default().as_server += 1;
+        let due = age::first_look(entries.forward.key.protocol, now);
+        self.due.insert((due, pair));
+        let flow = Flow::new(entries, opened, due);
+        self.flows.insert(pair, flow);
+    }
+
+    /// Forgets a flow and lets its slots rest.
+    fn remove(&mut self, pair: Pair, now: Moment) -> Option<Flow> {
+        let flow = self.flows.remove(pair)?;
+        let entries = &flow.entries;
+        self.keys.remove(&entries.forward.key);
+        self.keys.remove(&entries.reverse.key);
+        self.due.remove(&(flow.due, pair));
+        self.release(entries.client, |held| held.as_client -= 1);
+        self.release(entries.server, |held| held.as_server -= 1);
+        self.pairs.give_back(pair, now);
+        Some(flow)
+    }
+
+    fn release(&mut self, instance: InstanceId, change: impl Fn(&mut Held)) {
+        if let Some(held) = self.held.get_mut(&instance) {
+            change(held);
+            if *held == Held::default() {
+                self.held.remove(&instance);
+            }
+        }
+    }
+
+    fn close(&mut self, pair: Pair, now: Moment) {
+        if let Some(flow) = self.remove(pair, now) {
+            self.close_entries(&flow.entries);
+        }
+    }
+
+    fn refused(&mut self, forward: FlowKey, now: Moment) {
+        if let Some(slot) = self
+            .keys
+            .get(&forward)
+            .copied()
+            .filter(|s| Pair::is_forward(*s))
+        {
+            self.remove(Pair::with(slot), now);
+        }
+    }
+
+    fn read(&mut self, reading: FlowReading, now: Moment) {
+        let Some(slot) = self.keys.get(&reading.forward_key).copied() else {
+            return;
+        };
+        let pair = Pair::with(slot);
+        let Some(flow) = self.flows.get_mut(pair).filter(|flow| !flow.doomed) else {
+            return;
+        };
+        flow.forward = reading.forward;
+        flow.reverse = reading.reverse;
+        if flow.state() == FlowState::Closed {
+            flow.paced_from = now;
+        }
+        match flow.verdict(now) {
+            Verdict::Ended => self.close(pair, now),
+            Verdict::LookAgain(at) => {
+                self.reschedule(pair, at);
+            }
+        }
+    }
+
+    fn reschedule(&mut self, pair: Pair, at: Moment) -> Option<&mut Flow> {
+        let flow = self.flows.get_mut(pair)?;
+        self.due.remove(&(flow.due, pair));
+        self.due.insert((at, pair));
+        flow.due = at;
+        Some(flow)
+    }
+
+    fn program_ended(&mut self, instance: InstanceId, now: Moment) {
+        for pair in self.pairs_where(|flow| flow.entries.server == instance) {
+            let Some(flow) = self.flows.get_mut(pair) else {
+                continue;
+            };
+            if flow.closes_by_itself() {
+                flow.doomed = true;
+                self.reschedule(pair, now + DYING_SOCKETS_LINGER);
+            } else {
+                self.close(pair, now);
+            }
+        }
+    }
+
+    /// The pairs of certain flows; looks at all of them.
+    fn pairs_where(&self, chosen: impl Fn(&Flow) -> bool) -> Vec<Pair> {
+        let flows = self.iter().filter(|flow| chosen(flow));
+        flows.map(Flow::pair).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! A flow, and what must be known to open one.
+
+use super::pairs::Pair;
+use crate::flow_key::FlowKey;
+use crate::id::{InstanceId, LocationIndex};
+use crate::moment::Moment;
+use crate::port::{DirectionEntry, FlowEntries, SlotReading};
+
+/// A flow to open.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenRequest {
+    /// The first packet as its sender wrote it.
+    pub key: FlowKey,
+    /// The same as its receiver shall see it; the source port may be moved on a collision.
+    pub delivered: FlowKey,
+    /// Who opens it.
+    pub client: Party,
+    /// Who serves it.
+    pub server: Party,
+}
+
+/// One side of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Party {
+    /// Who.
+    pub instance: InstanceId,
+    /// Its device.
+    pub ifindex: u32,
+    /// Its location cell.
+    pub location: LocationIndex,
+}
+
+impl OpenRequest {
+    /// Both directions of the requested flow in the slots of `pair`.
+    pub(super) fn entries(&self, delivered: FlowKey, pair: Pair) -> FlowEntries {
+        let (client, server) = (self.client, self.server);
+        FlowEntries {
+            client: client.instance,
+            server: server.instance,
+            forward: DirectionEntry {
+                key: self.key,
+                delivered,
+                slot: pair.forward(),
+                ingress_ifindex: client.ifindex,
+                location: server.location,
+            },
+            reverse: DirectionEntry {
+                key: delivered.reversed(),
+                delivered: self.key.reversed(),
+                slot: pair.reverse(),
+                ingress_ifindex: server.ifindex,
+                location: client.location,
+            },
+        }
+    }
+}
+
+/// An open flow.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// What the kernel executes.
+    pub entries: FlowEntries,
+    /// When it was opened.
+    pub opened: Moment,
+    /// Client to server, when last read.
+    pub forward: SlotReading,
+    /// Server to client, when last read.
+    pub reverse: SlotReading,
+    /// Its place in the queue of what to look at.
+    pub(super) due: Moment,
+    /// Since when it may have lived: closed connections' entries are used again by the next.
+    pub(super) paced_from: Moment,
+    /// Whether it is closed when due, whatever its counters say.
+    pub(super) doomed: bool,
+}
+
+impl Flow {
+    /// The slots that it holds.
+    pub(super) fn pair(&self) -> Pair {
+        Pair::with(self.entries.forward.slot)
+    }
+
+    /// Whether `instance` opened it or serves it.
+    pub(super) fn concerns(&self, instance: InstanceId) -> bool {
+        self.entries.client == instance || self.entries.server == instance
+    }
+
+    /// A flow that nothing is known of but its entries.
+    pub(super) fn new(entries: FlowEntries, opened: Moment, due: Moment) -> Self {
+        Flow {
+            entries,
+            opened,
+            forward: SlotReading::default(),
+            reverse: SlotReading::default(),
+            due,
+            paced_from: opened,
+            doomed: false,
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Decides: every choice Margay makes, as plain values with time, randomness and bytes coming in.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        reason = "a test that panics has failed, as it should"
+    )
+)]
+
+pub mod address;
+pub mod balance;
+pub mod composition;
+pub mod drop_reason;
+pub mod flow_key;
+pub mod flow_table;
+pub mod id;
+pub mod lease;
+pub mod lifecycle;
+pub mod moment;
+pub mod name;
+pub mod names;
+pub mod packet;
+pub mod permission;
+pub mod port;
+pub mod router;
+mod seeded;
+pub mod service_id;
+pub mod service_table;

@@ -1,0 +1,303 @@
+//! The ports of core: everything that comes in and everything that goes out.
+//!
+//! `Input` and `Output` are the whole contract between [`Router`](crate::router::Router) and the
+//! world. Adapters carry outputs out in the order in which they were polled.
+
+#![allow(
+    missing_docs,
+    reason = "each variant says in one sentence what its fields are"
+)]
+
+use crate::address::InstanceAddresses;
+use crate::composition::{Composition, CompositionName, Readiness};
+use crate::flow_key::FlowKey;
+use crate::id::{EndpointIndex, InstanceId, LocationIndex, RequestId, SlotIndex, Version};
+use crate::moment::Moment;
+use crate::name::{AutomatonName, InstanceName};
+use crate::names::NamesSnapshot;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the world tells core.
+#[derive(Debug)]
+pub enum Input {
+    /// What an earlier run left behind; the first input of a restarted daemon.
+    Recover(Recovery),
+    /// An operator applies a composition.
+    Apply {
+        request: RequestId,
+        composition: Composition,
+    },
+    /// An operator deletes a composition and every instance of it.
+    Delete {
+        request: RequestId,
+        composition: CompositionName,
+    },
+    /// An operator stops the host: every instance ends, compositions stay.
+    Down { request: RequestId },
+    /// An instance's namespace, device and DNS sockets exist.
+    InstancePrepared {
+        instance: InstanceId,
+        endpoint: EndpointIndex,
+        ifindex: u32,
+    },
+    /// The keeper started the instance's program (again).
+    ProcessStarted { instance: InstanceId },
+    /// The instance's program ended; the keeper starts it again after `restart_after`.
+    ProcessExited {
+        instance: InstanceId,
+        status: String,
+        restart_after: Option<Duration>,
+    },
+    /// Something that an instance needs could not be made; core decides when to try again.
+    InstanceFailed { instance: InstanceId, error: String },
+    /// The instance's processes, namespace and device are gone.
+    InstanceRemoved { instance: InstanceId },
+    /// A readiness probe changed its mind.
+    Readiness { instance: InstanceId, ready: bool },
+    /// The instance's device or namespace vanished behind our back.
+    DeviceLost { instance: InstanceId },
+    /// The kernel hands up a packet that no flow table entry matched.
+    Upcall {
+        endpoint: EndpointIndex,
+        frame: Frame,
+    },
+    /// The kernel refused the entries of a flow that core opened.
+    FlowRefused { forward: FlowKey },
+    /// Answer to [`Output::ReadFlows`].
+    FlowsRead(Vec<FlowReading>),
+}
+
+/// What core asks of the world.
+#[derive(Debug)]
+pub enum Output {
+    /// Make durable before any later output is carried out.
+    Record(Record),
+    /// Make the instance's namespace, device, addresses and DNS sockets.
+    PrepareInstance(InstancePlan),
+    /// Start the instance's program under the keeper (which restarts it with backoff).
+    StartProcess(InstancePlan),
+    /// End the instance: SIGTERM, `grace`, SIGKILL to all, then take its network away.
+    RemoveInstance {
+        instance: InstanceId,
+        grace: Duration,
+    },
+    /// Probe the instance from now on; `None` ends probing.
+    Probe {
+        instance: InstanceId,
+        readiness: Option<Readiness>,
+        plan: Arc<InstancePlan>,
+    },
+    /// Answer DNS from this snapshot from now on.
+    PublishNames(Arc<NamesSnapshot>),
+    /// Point a location cell at a device (`None`: nowhere; packets are dropped with a reason).
+    SetLocation {
+        location: LocationIndex,
+        ifindex: Option<u32>,
+    },
+    /// Insert both directions of a flow: reverse first, then forward, neither overwriting.
+    OpenFlow(FlowEntries),
+    /// Delete both directions of these flows.
+    CloseFlows(Vec<FlowKeys>),
+    /// Send an upcalled frame back into the kernel, where it now finds its flow.
+    Forward(Frame),
+    /// Deliver an IP packet that core made (RST, ICMP) to an instance.
+    Inject {
+        endpoint: EndpointIndex,
+        packet: Vec<u8>,
+    },
+    /// Read the counters of flows; answered by [`Input::FlowsRead`].
+    ReadFlows(Vec<FlowSlots>),
+    /// Answer an operator.
+    Respond {
+        request: RequestId,
+        outcome: Result<String, String>,
+    },
+}
+
+/// An Ethernet frame in a buffer of the adapter's making; core reads the IP packet and hands the
+/// whole buffer back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Adapter's header, Ethernet header, IP packet.
+    pub buffer: Vec<u8>,
+    /// Where the IP packet begins.
+    pub packet_start: usize,
+}
+
+impl Frame {
+    /// The IP packet.
+    pub fn packet(&self) -> &[u8] {
+        self.buffer.get(self.packet_start..).unwrap_or_default()
+    }
+}
+
+/// Everything the adapters need to make one instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstancePlan {
+    /// Its identity.
+    pub instance: InstanceId,
+    /// Its name, `2.web`.
+    pub name: InstanceName,
+    /// Whose part it is.
+    pub composition: CompositionName,
+    /// Of which version.
+    pub version: Version,
+    /// Its addresses.
+    pub addresses: InstanceAddresses,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Environment beyond the standard one.
+    pub environment: BTreeMap<String, String>,
+    /// The user to run as; `None`: an unprivileged one of its own.
+    pub user: Option<String>,
+}
+
+/// A change that must survive the daemon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Record {
+    /// A composition was applied.
+    Composition(Composition),
+    /// A composition was deleted.
+    CompositionDeleted(CompositionName),
+    /// An instance exists from now on.
+    Instance(InstancePlan),
+    /// An instance is gone; its addresses are in quarantine from now on.
+    InstanceRemoved { instance: InstanceId },
+}
+
+/// What the state directory, the keeper and the kernel still hold of an earlier run.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    /// Applied compositions.
+    pub compositions: Vec<Composition>,
+    /// Recorded instances.
+    pub instances: Vec<InstancePlan>,
+    /// Instances that the keeper still parents, with what is known of each.
+    pub running: Vec<RunningInstance>,
+    /// Flows found in the kernel's maps.
+    pub flows: Vec<AdoptedFlow>,
+    /// The next free identity: one above every identity ever recorded.
+    pub next_instance: u64,
+    /// Instances that were removed lately.
+    pub quarantined: Vec<RemovedInstance>,
+}
+
+/// An instance of an earlier run whose addresses callers may still know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovedInstance {
+    /// Its identity.
+    pub instance: InstanceId,
+    /// Of which automaton it was.
+    pub automaton: AutomatonName,
+    /// What it held.
+    pub addresses: InstanceAddresses,
+    /// How long ago it was removed.
+    pub free_for: Duration,
+}
+
+/// An instance that outlived the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningInstance {
+    /// Its identity.
+    pub instance: InstanceId,
+    /// Its endpoint and device, if its network is whole.
+    pub network: Option<(EndpointIndex, u32)>,
+    /// Whether its program runs now (else the keeper waits to restart it).
+    pub process_running: bool,
+}
+
+/// A flow found in the kernel's maps at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdoptedFlow {
+    /// The entries as they stand in the kernel.
+    pub entries: FlowEntries,
+    /// When the flow was opened.
+    pub opened: Moment,
+}
+
+/// Both directions of a flow, as the kernel executes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowEntries {
+    /// Who opened the flow.
+    pub client: InstanceId,
+    /// Who serves it.
+    pub server: InstanceId,
+    /// Packets from client to server.
+    pub forward: DirectionEntry,
+    /// Packets from server to client.
+    pub reverse: DirectionEntry,
+}
+
+impl FlowEntries {
+    /// The keys of both directions.
+    pub fn keys(&self) -> FlowKeys {
+        FlowKeys {
+            forward: self.forward.key,
+            reverse: self.reverse.key,
+        }
+    }
+}
+
+/// By which keys the kernel finds a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowKeys {
+    /// Of client to server.
+    pub forward: FlowKey,
+    /// Of server to client.
+    pub reverse: FlowKey,
+}
+
+/// One direction of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectionEntry {
+    /// The packet as its sender writes it.
+    pub key: FlowKey,
+    /// The packet as its receiver shall see it; equal to `key` where nothing is rewritten.
+    pub delivered: FlowKey,
+    /// Its row in the slot array.
+    pub slot: SlotIndex,
+    /// The device that alone may send it.
+    pub ingress_ifindex: u32,
+    /// Where it goes.
+    pub location: LocationIndex,
+}
+
+/// The slots of one flow, named by its forward key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowSlots {
+    /// The flow.
+    pub forward_key: FlowKey,
+    /// Slot of client to server.
+    pub forward: SlotIndex,
+    /// Slot of server to client.
+    pub reverse: SlotIndex,
+}
+
+/// What the kernel counted for one flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowReading {
+    /// The flow.
+    pub forward_key: FlowKey,
+    /// Client to server.
+    pub forward: SlotReading,
+    /// Server to client.
+    pub reverse: SlotReading,
+}
+
+/// What the kernel counted for one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotReading {
+    /// Packets (segments of a super-packet counted one by one).
+    pub packets: u64,
+    /// Bytes including Ethernet headers.
+    pub bytes: u64,
+    /// When the last packet passed; the origin if none did.
+    pub last_seen: Moment,
+    /// A FIN passed since the last SYN.
+    pub fin_seen: bool,
+    /// An RST passed since the last SYN.
+    pub rst_seen: bool,
+}

@@ -1,0 +1,174 @@
+//! The Router: one host's service-layer router as a plain value.
+
+mod config;
+mod deploy;
+mod drops;
+mod first_packet;
+mod identities;
+mod instances;
+mod naming;
+mod recover;
+mod rollout;
+mod services;
+pub mod view;
+
+pub use config::RouterConfig;
+pub use deploy::OperatorError;
+
+use crate::composition::{Composition, CompositionName};
+use crate::drop_reason::DropReason;
+use crate::flow_table::{FlowInput, FlowTable};
+use crate::id::{EndpointIndex, InstanceId};
+use crate::lifecycle::LifecycleInput;
+use crate::moment::Moment;
+use crate::port::{Input, Output};
+use crate::seeded::{SeededMap, seeded_map};
+use drops::DropCounters;
+use identities::Identities;
+use instances::Instance;
+use rand::rngs::SmallRng;
+use rand::{RngCore, SeedableRng};
+use services::Services;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Decides for one host.
+#[derive(Debug)]
+pub struct Router {
+    config: RouterConfig,
+    compositions: BTreeMap<CompositionName, Composition>,
+    /// What the compositions declare and permit.
+    services: Services,
+    instances: BTreeMap<InstanceId, Instance>,
+    /// Which instance each endpoint belongs to.
+    endpoints: SeededMap<EndpointIndex, InstanceId>,
+    /// When to look at which instance.
+    timers: BTreeSet<(Moment, InstanceId)>,
+    identities: Identities,
+    flows: FlowTable,
+    drops: DropCounters,
+    next_instance: InstanceId,
+    /// Whether an operator stopped the host.
+    stopping: bool,
+    names: naming::Publication,
+    random: SmallRng,
+    outputs: VecDeque<Output>,
+}
+
+impl Router {
+    /// Makes a router that knows nothing yet.
+    pub fn new(config: RouterConfig, seed: u64, now: Moment) -> Self {
+        let mut random = SmallRng::seed_from_u64(seed);
+        Router {
+            compositions: BTreeMap::new(),
+            services: Services::new(&config),
+            instances: BTreeMap::new(),
+            endpoints: seeded_map(random.next_u64()),
+            timers: BTreeSet::new(),
+            identities: Identities::new(&config, random.next_u64(), now),
+            flows: FlowTable::new(config.flow_limits, random.next_u64(), now),
+            drops: DropCounters::default(),
+            next_instance: InstanceId(1),
+            stopping: false,
+            names: naming::Publication::default(),
+            random,
+            outputs: VecDeque::new(),
+            config,
+        }
+    }
+
+    /// Takes one input; poll outputs afterwards.
+    pub fn handle_input(&mut self, input: Input, now: Moment) {
+        match input {
+            Input::Upcall { endpoint, frame } => self.upcall(endpoint, frame, now),
+            Input::FlowsRead(readings) => self.flow_input(FlowInput::Read(readings), now),
+            Input::FlowRefused { forward } => {
+                self.drops.count(DropReason::KernelRefused);
+                self.flow_input(FlowInput::Refused(forward), now);
+            }
+            Input::Recover(recovery) => self.recover(recovery, now),
+            Input::Apply {
+                request,
+                composition,
+            } => {
+                let outcome = self.apply(composition, now);
+                self.respond(request, outcome);
+            }
+            Input::Delete {
+                request,
+                composition,
+            } => {
+                let outcome = self.delete(&composition, now);
+                self.respond(request, outcome);
+            }
+            Input::Down { request } => {
+                let outcome = self.down(now);
+                self.respond(request, outcome);
+            }
+            Input::InstancePrepared {
+                instance,
+                endpoint,
+                ifindex,
+            } => self.prepared(instance, endpoint, ifindex, now),
+            Input::ProcessStarted { instance } => self.started(instance, now),
+            Input::ProcessExited {
+                instance,
+                status,
+                restart_after,
+            } => self.exited(instance, status, restart_after.is_some(), now),
+            Input::InstanceFailed { instance, error } => self.failed(instance, error, now),
+            Input::InstanceRemoved { instance } => self.removed(instance, now),
+            Input::Readiness { instance, ready } => {
+                self.live(instance, LifecycleInput::Probed { ready }, now);
+            }
+            Input::DeviceLost { instance } => self.device_lost(instance, now),
+        }
+    }
+
+    /// Lets time pass; poll outputs afterwards.
+    pub fn handle_timeout(&mut self, now: Moment) {
+        self.identities.handle_timeout(now);
+        self.names.handle_timeout(now);
+        while let Some((_, instance)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.instance_timeout(instance, now);
+        }
+        self.flows.handle_timeout(now);
+        self.drain_flows();
+    }
+
+    /// The next effect to carry out; `None` once drained.
+    ///
+    /// However much changed, names are published at most once before it is `None`.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front().or_else(|| self.poll_names())
+    }
+
+    /// When to call [`Router::handle_timeout`] next; poll again after every input and timeout.
+    pub fn poll_timeout(&self) -> Option<Moment> {
+        debug_assert!(
+            self.outputs.is_empty() && !self.names.is_due(),
+            "poll_output first"
+        );
+        let instances = self.timers.first().map(|(at, _)| *at);
+        let others = [
+            self.identities.poll_timeout(),
+            self.names.poll_timeout(),
+            self.flows.poll_timeout(),
+        ];
+        others.into_iter().chain([instances]).flatten().min()
+    }
+
+    /// Tells the flow table, and takes over what follows.
+    fn flow_input(&mut self, input: FlowInput, now: Moment) {
+        self.flows.handle_input(input, now);
+        self.drain_flows();
+    }
+
+    fn drain_flows(&mut self) {
+        while let Some(output) = self.flows.poll_output() {
+            self.outputs.push_back(output);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

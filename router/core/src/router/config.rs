@@ -1,0 +1,53 @@
+//! What a Router is told once.
+
+use crate::address::Ipv4Block;
+use crate::flow_table::FlowLimits;
+use crate::name::SitePath;
+use crate::service_table::Rule;
+use std::time::Duration;
+
+/// What a Router is told once.
+#[derive(Clone, Debug)]
+pub struct RouterConfig {
+    /// The network's key; its IPv6 prefix follows from it.
+    pub network_key: [u8; 32],
+    /// Where this host's IPv4 addresses come from.
+    pub v4_block: Ipv4Block,
+    /// The site that this host's services belong to.
+    pub site: SitePath,
+    /// How many flows there may be.
+    pub flow_limits: FlowLimits,
+    /// How many instances there may be; the kernel's table of endpoints must have room for as many.
+    pub instances_max: u32,
+    /// Time between SIGTERM and SIGKILL when an instance is taken away.
+    pub grace: Duration,
+    /// How long an instance of an older version waits for its successor to become ready.
+    pub rollout_patience: Duration,
+    /// The operator's own rules for first packets, beyond those that follow from compositions.
+    pub rules: Vec<Rule>,
+}
+
+impl RouterConfig {
+    /// As many instances as one host of today runs processes for; each costs a namespace.
+    pub const INSTANCES_MAX: u32 = 1024;
+
+    /// What most programs need to finish their requests (Docker's default too).
+    pub const GRACE: Duration = Duration::from_secs(10);
+
+    /// A version that is not ready by then is broken; the operator asked for it all the same.
+    pub const ROLLOUT_PATIENCE: Duration = Duration::from_secs(120);
+
+    /// The defaults for a host that holds `v4_block` of the network whose key is `network_key`.
+    pub fn new(network_key: [u8; 32], v4_block: Ipv4Block) -> Self {
+        RouterConfig {
+            network_key,
+            v4_block,
+            site: SitePath::everywhere(),
+            flow_limits: FlowLimits::default(),
+            instances_max: Self::INSTANCES_MAX,
+            grace: Self::GRACE,
+            rollout_patience: Self::ROLLOUT_PATIENCE,
+            rules: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Who holds which virtual IP, and who held it lately.
+
+use super::config::RouterConfig;
+use crate::address::{AddressPlan, InstanceAddresses};
+use crate::id::InstanceId;
+use crate::lease::{AddressBook, PoolExhausted, QUARANTINE};
+use crate::moment::Moment;
+use crate::name::AutomatonName;
+use crate::port::RemovedInstance;
+use crate::seeded::{SeededMap, seeded_map};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Whose an address is, or was until lately: then the instance is no more, and flows go to its
+/// siblings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) instance: InstanceId,
+    pub(super) automaton: AutomatonName,
+}
+
+/// Addresses and their holders.
+#[derive(Debug)]
+pub(super) struct Identities {
+    book: AddressBook,
+    holders: SeededMap<IpAddr, Holder>,
+    /// The addresses of the dead and until when callers may still know them.
+    tombstones: BTreeMap<(Moment, InstanceId), InstanceAddresses>,
+}
+
+impl Identities {
+    pub(super) fn new(config: &RouterConfig, seed: u64, now: Moment) -> Self {
+        let plan = AddressPlan::new(&config.network_key, config.v4_block);
+        Identities {
+            book: AddressBook::new(plan, now),
+            holders: seeded_map(seed),
+            tombstones: BTreeMap::new(),
+        }
+    }
+
+    /// Whose `addr` is or was.
+    pub(super) fn find(&self, addr: IpAddr) -> Option<&Holder> {
+        self.holders.get(&addr)
+    }
+
+    /// Gives addresses to a new identity.
+    pub(super) fn allocate(
+        &mut self,
+        instance: InstanceId,
+        automaton: &AutomatonName,
+        now: Moment,
+    ) -> Result<InstanceAddresses, PoolExhausted> {
+        let addresses = self.book.allocate(instance, now)?;
+        self.hold(instance, automaton, addresses);
+        Ok(addresses)
+    }
+
+    /// Takes over an identity of an earlier run.
+    pub(super) fn adopt(
+        &mut self,
+        instance: InstanceId,
+        automaton: &AutomatonName,
+        addresses: InstanceAddresses,
+    ) {
+        self.book.adopt(addresses);
+        self.hold(instance, automaton, addresses);
+    }
+
+    /// Takes over a quarantine of an earlier run; until it ends, the addresses lead to siblings.
+    pub(super) fn quarantine(&mut self, removed: &RemovedInstance, now: Moment) {
+        let RemovedInstance {
+            instance,
+            automaton,
+            addresses,
+            free_for,
+        } = removed;
+        self.book.quarantine(*addresses, *free_for, now);
+        if *free_for < QUARANTINE {
+            self.hold(*instance, automaton, *addresses);
+            let end = now + (QUARANTINE - *free_for);
+            self.tombstones.insert((end, *instance), *addresses);
+        }
+    }
+
+    /// Ends an identity; its addresses still lead to its siblings while nobody else gets them.
+    pub(super) fn bury(&mut self, instance: InstanceId, addresses: InstanceAddresses, now: Moment) {
+        self.book.free(addresses, now);
+        self.tombstones
+            .insert((now + QUARANTINE, instance), addresses);
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Moment) {
+        self.book.handle_timeout(now);
+        while let Some(tomb) = self
+            .tombstones
+            .first_entry()
+            .filter(|tomb| tomb.key().0 <= now)
+        {
+            let ((_, instance), addresses) = tomb.remove_entry();
+            for addr in all(addresses) {
+                if self
+                    .find(addr)
+                    .is_some_and(|holder| holder.instance == instance)
+                {
+                    self.holders.remove(&addr);
+                }
+            }
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Moment> {
+        let tombstone = self.tombstones.first_key_value().map(|((end, _), _)| *end);
+        self.book.poll_timeout().into_iter().chain(tombstone).min()
+    }
+
+    fn hold(
+        &mut self,
+        instance: InstanceId,
+        automaton: &AutomatonName,
+        addresses: InstanceAddresses,
+    ) {
+        for addr in all(addresses) {
+            let automaton = automaton.clone();
+            self.holders.insert(
+                addr,
+                Holder {
+                    instance,
+                    automaton,
+                },
+            );
+        }
+    }
+}
+
+/// All addresses of an identity.
+pub(super) fn all(addresses: InstanceAddresses) -> [IpAddr; 4] {
+    let (called, caller) = (addresses.called, addresses.caller);
+    [
+        called.v4.into(),
+        called.v6.into(),
+        caller.v4.into(),
+        caller.v6.into(),
+    ]
+}

@@ -1,0 +1,127 @@
+//! Taking over what an earlier run left: compositions, instances, addresses, flows.
+
+use super::Router;
+use super::instances::Network;
+use super::rollout;
+use crate::flow_table::{FlowInput, Party};
+use crate::id::InstanceId;
+use crate::lifecycle::{Beginning, Stage};
+use crate::moment::Moment;
+use crate::port::{AdoptedFlow, FlowEntries, InstancePlan, Output, Recovery, RunningInstance};
+use std::collections::BTreeMap;
+
+impl Router {
+    /// Rebuilds everything, goes on with what runs, begins what is missing, ends what is too much.
+    pub(super) fn recover(&mut self, recovery: Recovery, now: Moment) {
+        debug_assert!(self.instances.is_empty(), "recovery is the first input");
+        let compositions = recovery.compositions.into_iter();
+        self.compositions
+            .extend(compositions.map(|composition| (composition.name.clone(), composition)));
+        self.services.declare(&self.compositions);
+        for removed in recovery.quarantined {
+            self.identities.quarantine(&removed, now);
+        }
+        let ids = recovery.instances.iter().map(|plan| plan.instance.0);
+        let above = ids.max().map_or(1, |highest| highest + 1);
+        self.next_instance = InstanceId(above.max(recovery.next_instance));
+
+        let running = recovery.running.into_iter();
+        let mut running: BTreeMap<_, _> = running.map(|found| (found.instance, found)).collect();
+        for plan in recovery.instances {
+            let found = running.remove(&plan.instance);
+            self.resume(plan, found, now);
+        }
+        for (unknown, _) in running {
+            self.outputs.push_back(Output::RemoveInstance {
+                instance: unknown,
+                grace: self.config.grace,
+            });
+        }
+        self.adopt_flows(recovery.flows, now);
+        self.rebind_flows_to_the_ended(now);
+
+        for composition in self.compositions.clone().into_values() {
+            // Too few addresses or too little room: what exists goes on, an operator who applies
+            // again learns what is missing.
+            let plans = self.plan(&composition, now).unwrap_or_default();
+            self.begin_planned(plans, now);
+        }
+        // Nothing was asked for yet: what is unwanted is never prepared.
+        self.end_unwanted(now);
+        for id in self.instances.keys().copied().collect::<Vec<_>>() {
+            self.follow(id, now);
+        }
+        self.names.changed();
+    }
+
+    /// Goes on with one recorded instance.
+    fn resume(&mut self, plan: InstancePlan, found: Option<RunningInstance>, now: Moment) {
+        let id = plan.instance;
+        self.identities
+            .adopt(id, &plan.name.automaton, plan.addresses);
+        let network = found.as_ref().and_then(|found| found.network);
+        let beginning = match &found {
+            None => Beginning::Planned,
+            Some(_) if network.is_none() => Beginning::Damaged,
+            Some(found) if found.process_running => Beginning::Running,
+            Some(_) => Beginning::Exited,
+        };
+        let composition = self.compositions.get(&plan.composition);
+        let automaton = composition.and_then(|found| found.automatons.get(&plan.name.automaton));
+        let readiness = automaton.and_then(|automaton| automaton.ready.clone());
+        self.begin(plan, readiness, beginning, now);
+        if let Some((endpoint, ifindex)) = network {
+            self.attach(id, Network { endpoint, ifindex }, now);
+        }
+    }
+
+    /// Keeps the flows between instances that are still where the flows say, closes the others.
+    fn adopt_flows(&mut self, mut flows: Vec<AdoptedFlow>, now: Moment) {
+        flows.sort_by_key(|flow| flow.entries.forward.slot);
+        for flow in flows {
+            if self.is_sound(&flow.entries) {
+                self.flows.adopt(flow, now);
+            } else {
+                self.flows.disown(&flow.entries, now);
+            }
+        }
+        self.drain_flows();
+    }
+
+    /// Whether an adopted flow is between instances that are still where it says.
+    fn is_sound(&self, entries: &FlowEntries) -> bool {
+        let party = |id| {
+            self.instances
+                .get(&id)
+                .and_then(|instance| instance.party())
+        };
+        let side = |id: InstanceId, ifindex, location| {
+            party(id)
+                == Some(Party {
+                    instance: id,
+                    ifindex,
+                    location,
+                })
+        };
+        let holds = |id: InstanceId, addr| {
+            let instance = self.instances.get(&id);
+            instance.is_some_and(|instance| instance.holds(addr))
+        };
+        let (forward, reverse) = (entries.forward, entries.reverse);
+        side(entries.client, forward.ingress_ifindex, reverse.location)
+            && side(entries.server, reverse.ingress_ifindex, forward.location)
+            && holds(entries.client, forward.key.source.ip())
+            && holds(entries.server, forward.delivered.destination.ip())
+            && rollout::permitted(&self.services, &self.instances, entries)
+    }
+
+    /// Flows to programs that ended while nobody looked.
+    fn rebind_flows_to_the_ended(&mut self, now: Moment) {
+        let instances = self.instances.iter();
+        let ended = instances.filter(|(_, instance)| instance.life.stage() == Stage::Exited);
+        let ended: Vec<_> = ended.map(|(id, _)| *id).collect();
+        for id in ended {
+            self.flow_input(FlowInput::ProgramEnded(id), now);
+        }
+    }
+}

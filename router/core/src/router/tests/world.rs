@@ -1,0 +1,409 @@
+//! A world for the Router: adapters that do as they are told, and a kernel that objects to nonsense.
+
+use crate::address::Ipv4Block;
+use crate::composition::Composition;
+use crate::drop_reason::DropReason;
+use crate::flow_key::FlowKey;
+use crate::flow_table::PAIR_REST;
+use crate::id::{EndpointIndex, InstanceId, LocationIndex, RequestId, SlotIndex};
+use crate::moment::Moment;
+use crate::name::InstanceName;
+use crate::packet::Packet;
+use crate::port::{
+    AdoptedFlow, FlowEntries, FlowReading, Frame, Input, InstancePlan, Output, Record, Recovery,
+    RemovedInstance, RunningInstance, SlotReading,
+};
+use crate::router::{Router, RouterConfig};
+use etherparse::PacketBuilder;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Bytes before the IP packet in an upcalled frame, as an adapter would have them.
+const PACKET_START: usize = 26;
+
+pub(super) struct World {
+    pub(super) router: Router,
+    pub(super) now: Moment,
+    /// What the adapters will report next.
+    pub(super) reports: VecDeque<Input>,
+    /// Whether reports are delivered at once.
+    pub(super) prompt: bool,
+    pub(super) plans: BTreeMap<InstanceId, InstancePlan>,
+    pub(super) networks: BTreeMap<InstanceId, (EndpointIndex, u32)>,
+    pub(super) running: BTreeSet<InstanceId>,
+    /// By forward key.
+    pub(super) flows: BTreeMap<FlowKey, FlowEntries>,
+    pub(super) counters: BTreeMap<FlowKey, (SlotReading, SlotReading)>,
+    pub(super) locations: BTreeMap<LocationIndex, u32>,
+    pub(super) compositions: BTreeMap<String, Composition>,
+    /// Everything that was asked for since it was taken last.
+    pub(super) log: Vec<Output>,
+    closed: BTreeMap<SlotIndex, Moment>,
+    /// Removed instances and when each was removed.
+    removed: Vec<(InstancePlan, Moment)>,
+    next_device: u32,
+    next_request: u64,
+}
+
+pub(super) fn config() -> RouterConfig {
+    RouterConfig::new([7; 32], Ipv4Block::DEFAULT)
+}
+
+impl World {
+    pub(super) fn new(config: RouterConfig) -> Self {
+        let now = Moment::from_nanos(1_000_000_000);
+        World {
+            router: Router::new(config, 42, now),
+            now,
+            reports: VecDeque::new(),
+            prompt: true,
+            plans: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            running: BTreeSet::new(),
+            flows: BTreeMap::new(),
+            counters: BTreeMap::new(),
+            locations: BTreeMap::new(),
+            compositions: BTreeMap::new(),
+            log: Vec::new(),
+            closed: BTreeMap::new(),
+            removed: Vec::new(),
+            next_device: 10,
+            next_request: 0,
+        }
+    }
+
+    /// A host on which the composition runs.
+    pub(super) fn with(text: &str) -> Self {
+        let mut world = World::new(config());
+        world.apply(text).unwrap();
+        world.log.clear();
+        world
+    }
+
+    pub(super) fn apply(&mut self, text: &str) -> Result<String, String> {
+        self.apply_composition(Composition::parse(text).unwrap())
+    }
+
+    pub(super) fn apply_composition(&mut self, composition: Composition) -> Result<String, String> {
+        self.ask(|request| Input::Apply {
+            request,
+            composition,
+        })
+    }
+
+    /// Asks as an operator; the answer.
+    pub(super) fn ask(&mut self, input: impl FnOnce(RequestId) -> Input) -> Result<String, String> {
+        self.next_request += 1;
+        let asked = RequestId(self.next_request);
+        self.tell(input(asked));
+        let answer = self.log.iter().find_map(|output| match output {
+            Output::Respond { request, outcome } if *request == asked => Some(outcome.clone()),
+            _ => None,
+        });
+        answer.expect("every request is answered at once")
+    }
+
+    pub(super) fn tell(&mut self, input: Input) {
+        self.router.handle_input(input, self.now);
+        self.drain();
+        while self.prompt {
+            let Some(report) = self.reports.pop_front() else {
+                break;
+            };
+            self.router.handle_input(report, self.now);
+            self.drain();
+        }
+    }
+
+    /// Lets time pass, waking the router when it asks for it.
+    pub(super) fn pass(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while let Some(due) = self.router.poll_timeout().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.router.handle_timeout(self.now);
+            self.drain();
+            assert!(
+                self.router
+                    .poll_timeout()
+                    .is_none_or(|next| next > self.now)
+            );
+            while self.prompt && !self.reports.is_empty() {
+                let report = self.reports.pop_front().unwrap();
+                self.tell(report);
+            }
+        }
+        self.now = end;
+        self.router.handle_timeout(end);
+        self.drain();
+    }
+
+    pub(super) fn drain(&mut self) {
+        let mut published = false;
+        while let Some(output) = self.router.poll_output() {
+            assert!(!published, "names are published last, once");
+            published = matches!(output, Output::PublishNames(_));
+            self.carry_out(&output);
+            self.log.push(output);
+        }
+        self.router.poll_timeout();
+    }
+
+    fn carry_out(&mut self, output: &Output) {
+        match output {
+            Output::Record(record) => self.record(record),
+            Output::PrepareInstance(plan) => {
+                assert_eq!(self.plans.get(&plan.instance), Some(plan), "recorded first");
+                let device = self.next_device;
+                self.next_device += 1;
+                let network = (EndpointIndex(device % 64), device);
+                self.networks.insert(plan.instance, network);
+                self.reports.push_back(Input::InstancePrepared {
+                    instance: plan.instance,
+                    endpoint: network.0,
+                    ifindex: network.1,
+                });
+            }
+            Output::StartProcess(plan) => {
+                assert!(self.networks.contains_key(&plan.instance));
+                self.running.insert(plan.instance);
+                let instance = plan.instance;
+                self.reports.push_back(Input::ProcessStarted { instance });
+            }
+            Output::RemoveInstance { instance, .. } => {
+                self.running.remove(instance);
+                self.networks.remove(instance);
+                let instance = *instance;
+                self.reports.push_back(Input::InstanceRemoved { instance });
+            }
+            Output::SetLocation { location, ifindex } => match ifindex {
+                Some(ifindex) => drop(self.locations.insert(*location, *ifindex)),
+                None => drop(self.locations.remove(location)),
+            },
+            Output::OpenFlow(entries) => self.open(entries),
+            Output::CloseFlows(flows) => {
+                for keys in flows {
+                    let entries = self.flows.remove(&keys.forward);
+                    let entries = entries.expect("only what is open is closed");
+                    assert_eq!(entries.keys(), *keys);
+                    self.counters.remove(&keys.forward);
+                    self.closed.insert(entries.forward.slot, self.now);
+                    self.closed.insert(entries.reverse.slot, self.now);
+                }
+            }
+            Output::Forward(frame) => {
+                let key = Packet::parse(frame.packet()).unwrap().key;
+                let known = |entries: &FlowEntries| entries.reverse.key == key;
+                let found = self.flows.contains_key(&key) || self.flows.values().any(known);
+                assert!(found, "what is sent back finds its flow");
+            }
+            Output::ReadFlows(slots) => {
+                let read = slots.iter().map(|slots| {
+                    let counters = self.counters.get(&slots.forward_key);
+                    let (forward, reverse) = counters.copied().unwrap_or_default();
+                    FlowReading {
+                        forward_key: slots.forward_key,
+                        forward,
+                        reverse,
+                    }
+                });
+                self.reports.push_back(Input::FlowsRead(read.collect()));
+            }
+            Output::Probe { .. }
+            | Output::PublishNames(_)
+            | Output::Inject { .. }
+            | Output::Respond { .. } => {}
+        }
+    }
+
+    fn record(&mut self, record: &Record) {
+        match record {
+            Record::Composition(composition) => {
+                let name = composition.name.to_string();
+                self.compositions.insert(name, composition.clone());
+            }
+            Record::CompositionDeleted(name) => {
+                self.compositions.remove(name.as_str());
+            }
+            Record::Instance(plan) => {
+                self.plans.insert(plan.instance, plan.clone());
+            }
+            Record::InstanceRemoved { instance } => {
+                let removed = self.plans.remove(instance);
+                self.removed.extend(removed.map(|plan| (plan, self.now)));
+            }
+        }
+    }
+
+    /// What the kernel would object to.
+    fn open(&mut self, entries: &FlowEntries) {
+        let (forward, reverse) = (entries.forward, entries.reverse);
+        for open in self.flows.values() {
+            for key in [open.forward.key, open.reverse.key] {
+                assert!(
+                    key != forward.key && key != reverse.key,
+                    "no two flows share a key"
+                );
+            }
+            for slot in [open.forward.slot, open.reverse.slot] {
+                assert!(slot != forward.slot && slot != reverse.slot, "nor a slot");
+            }
+        }
+        for slot in [forward.slot, reverse.slot] {
+            let rested = |closed: &Moment| self.now.since(*closed) >= PAIR_REST;
+            assert!(self.closed.get(&slot).is_none_or(rested), "slots rest");
+        }
+        assert!(self.locations.contains_key(&forward.location));
+        assert!(self.locations.contains_key(&reverse.location));
+        self.flows.insert(forward.key, entries.clone());
+    }
+
+    pub(super) fn id(&self, name: &str) -> InstanceId {
+        self.newest(name).unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    /// The instance that bears `name`, the newer one while it replaces another.
+    pub(super) fn newest(&self, name: &str) -> Option<InstanceId> {
+        let name: InstanceName = name.parse().unwrap();
+        let plans = self.plans.values().rev();
+        let mut named = plans.filter(|plan| plan.name == name);
+        named.next().map(|plan| plan.instance)
+    }
+
+    /// How many packets were refused for `reason`.
+    pub(super) fn counted(&self, reason: DropReason) -> u64 {
+        let mut drops = self.router.drops();
+        let found = drops.find(|(counted, _)| *counted == reason);
+        found.map_or(0, |(_, count)| count)
+    }
+
+    pub(super) fn called(&self, name: &str) -> IpAddr {
+        self.plans[&self.id(name)].addresses.called.v4.into()
+    }
+
+    pub(super) fn called_v6(&self, name: &str) -> IpAddr {
+        self.plans[&self.id(name)].addresses.called.v6.into()
+    }
+
+    pub(super) fn caller(&self, name: &str) -> IpAddr {
+        self.plans[&self.id(name)].addresses.caller.v4.into()
+    }
+
+    /// Sends a first packet of `from` to `to`; the instance that took the flow, if any.
+    pub(super) fn call(&mut self, from: &str, port: u16, to: IpAddr, kind: Kind) -> Option<String> {
+        let plan = &self.plans[&self.id(from)];
+        let source = match to {
+            IpAddr::V4(_) => plan.addresses.caller.v4.into(),
+            IpAddr::V6(_) => plan.addresses.caller.v6.into(),
+        };
+        let packet = packet((source, port), to, kind);
+        self.send(from, &packet);
+        let key = Packet::parse(&packet).unwrap().key;
+        let server = self.flows.get(&key)?.server;
+        Some(self.plans[&server].name.to_string())
+    }
+
+    /// Hands up a packet from an instance's device.
+    pub(super) fn send(&mut self, from: &str, packet: &[u8]) {
+        let (endpoint, _) = self.networks[&self.id(from)];
+        let mut buffer = vec![0; PACKET_START];
+        buffer.extend_from_slice(packet);
+        let frame = Frame {
+            buffer,
+            packet_start: PACKET_START,
+        };
+        self.tell(Input::Upcall { endpoint, frame });
+    }
+
+    /// The packets that core made since the log was taken last.
+    pub(super) fn injected(&self) -> Vec<&[u8]> {
+        let injected = self.log.iter().filter_map(|output| match output {
+            Output::Inject { packet, .. } => Some(&packet[..]),
+            _ => None,
+        });
+        injected.collect()
+    }
+
+    pub(super) fn forwarded(&self) -> usize {
+        let forward = |output: &&Output| matches!(output, Output::Forward(_));
+        self.log.iter().filter(forward).count()
+    }
+
+    pub(super) fn stage(&self, name: &str) -> &'static str {
+        let id = self.id(name);
+        let views = self.router.instances();
+        views.into_iter().find(|view| view.id == id).unwrap().stage
+    }
+
+    /// Replaces the router by one that finds what this one left.
+    pub(super) fn restart(&mut self) {
+        let found = |entries: &FlowEntries| AdoptedFlow {
+            entries: entries.clone(),
+            opened: self.now,
+        };
+        let running = |(id, network): (&InstanceId, &(EndpointIndex, u32))| RunningInstance {
+            instance: *id,
+            network: Some(*network),
+            process_running: self.running.contains(id),
+        };
+        let removed = |(plan, at): &(InstancePlan, Moment)| RemovedInstance {
+            instance: plan.instance,
+            automaton: plan.name.automaton.clone(),
+            addresses: plan.addresses,
+            free_for: self.now.since(*at),
+        };
+        let recovery = Recovery {
+            compositions: self.compositions.values().cloned().collect(),
+            instances: self.plans.values().cloned().collect(),
+            running: self.networks.iter().map(running).collect(),
+            flows: self.flows.values().map(found).collect(),
+            next_instance: 0,
+            quarantined: self.removed.iter().map(removed).collect(),
+        };
+        self.router = Router::new(config(), 43, self.now);
+        self.reports.clear();
+        self.locations.clear();
+        // A start takes longer than any packet is on its way through the kernel.
+        self.closed.clear();
+        self.log.clear();
+        self.tell(Input::Recover(recovery));
+    }
+}
+
+/// The kinds of first packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Syn(u16),
+    Ack(u16),
+    Udp(u16),
+    Ping,
+}
+
+pub(super) fn packet((from, port): (IpAddr, u16), to: IpAddr, kind: Kind) -> Vec<u8> {
+    let ip = match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => PacketBuilder::ipv4(from.octets(), to.octets(), 64),
+        (IpAddr::V6(from), IpAddr::V6(to)) => PacketBuilder::ipv6(from.octets(), to.octets(), 64),
+        _ => panic!("two families"),
+    };
+    let mut bytes = Vec::new();
+    match (kind, from) {
+        (Kind::Syn(to), _) => ip.tcp(port, to, 1, 1).syn().write(&mut bytes, &[]).unwrap(),
+        (Kind::Ack(to), _) => ip
+            .tcp(port, to, 1, 1)
+            .ack(1)
+            .write(&mut bytes, b"x")
+            .unwrap(),
+        (Kind::Udp(to), _) => ip.udp(port, to).write(&mut bytes, b"x").unwrap(),
+        (Kind::Ping, IpAddr::V4(_)) => {
+            ip.icmpv4_echo_request(port, 1)
+                .write(&mut bytes, b"x")
+                .unwrap();
+        }
+        (Kind::Ping, IpAddr::V6(_)) => {
+            ip.icmpv6_echo_request(port, 1)
+                .write(&mut bytes, b"x")
+                .unwrap();
+        }
+    }
+    bytes
+}

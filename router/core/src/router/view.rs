@@ -1,0 +1,205 @@
+//! What an operator sees of a Router: plain values for the CLI and for metrics.
+
+use super::Router;
+use super::instances::Instance;
+use crate::address::{InstanceAddresses, VirtualIp};
+use crate::composition::{Affinity, Balance, CompositionName, Port};
+use crate::drop_reason::DropReason;
+use crate::flow_key::FlowKey;
+use crate::flow_table::Flow;
+use crate::id::{InstanceId, Version};
+use crate::moment::Moment;
+use crate::name::{AutomatonName, InstanceName};
+use crate::port::FlowSlots;
+use crate::service_id::ServiceId;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// An applied composition.
+#[derive(Clone, Debug, Serialize)]
+pub struct CompositionView {
+    /// Its name.
+    pub name: CompositionName,
+    /// Its version.
+    pub version: Version,
+    /// What it declares, with how many instances of each are wanted.
+    pub automatons: BTreeMap<AutomatonName, u32>,
+}
+
+/// An instance.
+#[derive(Clone, Debug, Serialize)]
+pub struct InstanceView {
+    /// Its identity.
+    pub id: InstanceId,
+    /// Its name.
+    pub name: InstanceName,
+    /// Whose part it is.
+    pub composition: CompositionName,
+    /// The version that it was made by.
+    pub version: Version,
+    /// Where it stands.
+    pub stage: &'static str,
+    /// Whether it takes new flows.
+    pub ready: bool,
+    /// Its addresses.
+    pub addresses: InstanceAddresses,
+    /// How its program ended last, or what could not be made.
+    pub last_error: Option<String>,
+}
+
+/// A service.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServiceView {
+    /// Its name below the zone.
+    pub name: AutomatonName,
+    /// Its service ID.
+    pub id: ServiceId,
+    /// Who declares it.
+    pub composition: CompositionName,
+    /// What others may call.
+    pub ports: BTreeMap<String, Port>,
+    /// How flows spread.
+    pub balance: Balance,
+    /// What happens to a new flow whose instance is gone.
+    pub affinity: Affinity,
+    /// Its instances.
+    pub instances: Vec<ServedBy>,
+    /// First packets that were decided.
+    pub first_packets: u64,
+}
+
+/// One of a service's instances.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServedBy {
+    /// Which.
+    pub name: InstanceName,
+    /// What its callers call.
+    pub called: VirtualIp,
+    /// Whether it takes new flows.
+    pub ready: bool,
+    /// Flows that it serves.
+    pub flows: u32,
+}
+
+/// An open flow; its counters are in the kernel.
+#[derive(Clone, Debug)]
+pub struct FlowView {
+    /// As the client writes it.
+    pub key: FlowKey,
+    /// As the server sees it.
+    pub delivered: FlowKey,
+    /// Who opened it.
+    pub client: Option<InstanceName>,
+    /// Who serves it.
+    pub server: Option<InstanceName>,
+    /// `half-open`, `established` or `closed`.
+    pub state: &'static str,
+    /// Where the kernel counts.
+    pub slots: FlowSlots,
+    /// When it was opened.
+    pub opened: Moment,
+}
+
+impl Router {
+    /// The applied compositions, by name.
+    pub fn compositions(&self) -> Vec<CompositionView> {
+        let compositions = self.compositions.values();
+        let view = compositions.map(|composition| CompositionView {
+            name: composition.name.clone(),
+            version: composition.version,
+            automatons: composition
+                .automatons
+                .iter()
+                .map(|(name, automaton)| (name.clone(), automaton.replicas))
+                .collect(),
+        });
+        view.collect()
+    }
+
+    /// All instances, in the order in which they were made.
+    pub fn instances(&self) -> Vec<InstanceView> {
+        let instances = self.instances.values();
+        instances.map(instance_view).collect()
+    }
+
+    /// All declared services, by name.
+    pub fn services(&self) -> Vec<ServiceView> {
+        let rules = self.services.table.rules();
+        let view = self.services.iter().map(|(name, service)| {
+            let own = rules.iter().filter(|counted| {
+                counted.rule.prefix.bits() == 256 && counted.rule.prefix.covers(service.id)
+            });
+            ServiceView {
+                name: name.clone(),
+                id: service.id,
+                composition: service.composition.clone(),
+                ports: service.ports.clone(),
+                balance: service.balance,
+                affinity: service.affinity,
+                instances: service
+                    .instances
+                    .iter()
+                    .filter_map(|id| self.instances.get(id))
+                    .map(|instance| self.served_by(instance))
+                    .collect(),
+                first_packets: own.map(|counted| counted.hits()).sum(),
+            }
+        });
+        view.collect()
+    }
+
+    /// All open flows, ordered by slot.
+    pub fn flows(&self) -> Vec<FlowView> {
+        self.flows.iter().map(|flow| self.flow_view(flow)).collect()
+    }
+
+    /// What core refused, by reason; the kernel's own drops are counted in the kernel.
+    pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> {
+        self.drops.iter()
+    }
+
+    fn served_by(&self, instance: &Instance) -> ServedBy {
+        ServedBy {
+            name: instance.plan.name.clone(),
+            called: instance.plan.addresses.called,
+            ready: instance.life.is_ready(),
+            flows: self.flows.load(instance.plan.instance),
+        }
+    }
+
+    fn flow_view(&self, flow: &Flow) -> FlowView {
+        let name = |id| {
+            self.instances
+                .get(&id)
+                .map(|instance| instance.plan.name.clone())
+        };
+        let (forward, reverse) = (flow.entries.forward, flow.entries.reverse);
+        FlowView {
+            key: forward.key,
+            delivered: forward.delivered,
+            client: name(flow.entries.client),
+            server: name(flow.entries.server),
+            state: flow.state().name(),
+            slots: FlowSlots {
+                forward_key: forward.key,
+                forward: forward.slot,
+                reverse: reverse.slot,
+            },
+            opened: flow.opened,
+        }
+    }
+}
+
+fn instance_view(instance: &Instance) -> InstanceView {
+    let (plan, life) = (&instance.plan, &instance.life);
+    InstanceView {
+        id: plan.instance,
+        name: plan.name.clone(),
+        composition: plan.composition.clone(),
+        version: plan.version,
+        stage: life.stage().name(),
+        ready: life.is_ready(),
+        addresses: plan.addresses,
+        last_error: instance.last_error.clone(),
+    }
+}

@@ -1,0 +1,81 @@
+//! The command line's grammar.
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Finds services by plain DNS and connects them inside the kernel.
+#[derive(Debug, Parser)]
+#[command(name = "margay", version, propagate_version = true)]
+pub struct Cli {
+    /// Where the daemon's sockets are.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/run/margay")]
+    pub run: PathBuf,
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be said to Margay.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon of this host in the foreground.
+    Up {
+        /// Where what must survive a reboot is kept.
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/margay")]
+        state: PathBuf,
+        /// How many flows may be live at once; stays as it is while the host is up.
+        #[arg(long, value_name = "FLOWS", default_value_t = 131_072)]
+        flows_max: u32,
+    },
+    /// End every instance and the daemon, and take away what they left in the kernel.
+    Down,
+    /// Apply a composition file.
+    Apply {
+        /// The file, or - for standard input.
+        file: PathBuf,
+    },
+    /// Delete a composition and its instances.
+    Delete {
+        /// Its name.
+        composition: String,
+    },
+    /// List instances.
+    Ps,
+    /// List services.
+    Services,
+    /// List live flows with their counters.
+    Flows,
+    /// Count dropped and refused packets by reason.
+    Drops,
+    /// Ask for a name as an instance sees it.
+    Resolve {
+        /// The name, for example web.matrix.
+        name: String,
+        /// Who asks, for example 1.shopper.
+        #[arg(long = "as", value_name = "INSTANCE")]
+        caller: String,
+    },
+    /// Run a command inside an instance.
+    Exec {
+        /// The instance: 2.web, or web if there is only one.
+        instance: String,
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Print what an instance wrote.
+    Logs {
+        /// The instance: 2.web, or web if there is only one.
+        instance: String,
+        /// Keep printing as it writes.
+        #[arg(long, short)]
+        follow: bool,
+        /// Print only the last lines.
+        #[arg(long, short = 'n', value_name = "LINES")]
+        lines: Option<usize>,
+    },
+    /// Tell how this host is.
+    Status,
+}

@@ -1,0 +1,365 @@
+//! The control socket: answers operators, after asking the kernel who they are.
+
+use crate::down;
+use crate::journal::Journal;
+use crate::protocol::{
+    FlowRow, InstanceRow, REQUEST_BYTES_MAX, Request, Response, ServiceRow, Status, Target,
+};
+use crate::router_thread::now;
+use crate::worker::cgroup_of;
+use crate::world::{Facts, World, lock};
+use anyhow::{Context, Result, bail};
+use margay_core::composition::Composition;
+use margay_core::flow_key::Protocol;
+use margay_core::id::{InstanceId, RequestId};
+use margay_core::moment::Moment;
+use margay_core::name::{InstanceName, ZONE};
+use margay_core::names::{Answer, Question, QuestionKind, answer};
+use margay_core::port::{FlowReading, FlowSlots, Input};
+use margay_core::router::view::FlowView;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, Semaphore};
+
+/// Operators answered at once; more wait in the socket's backlog.
+const OPERATORS_MAX: usize = 64;
+
+/// How long to wait after a failed accept: mostly for descriptors to be free again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a request may take to arrive: it is written at once, by a program on this host.
+const REQUEST_MAX: Duration = Duration::from_secs(10);
+
+/// Binds the control socket, for root alone.
+pub fn bind(path: &Path) -> Result<UnixListener> {
+    // The directory is locked by us: a socket that is there was left by a daemon that is gone.
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(error).with_context(|| format!("cannot replace {}", path.display()));
+    }
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers operators for ever; `down` is told when one asks for the end.
+pub async fn serve(world: Arc<World>, listener: UnixListener, down: Arc<Notify>) -> Result<()> {
+    let places = Arc::new(Semaphore::new(OPERATORS_MAX));
+    loop {
+        let place = places.clone().acquire_owned().await?;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an operator");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (world, down) = (world.clone(), down.clone());
+        tokio::spawn(async move {
+            if let Err(error) = converse(&world, stream, &down).await {
+                tracing::debug!("an operator was not answered: {error:#}");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn converse(world: &World, mut stream: UnixStream, down: &Notify) -> Result<()> {
+    let mut is_the_end = false;
+    let outcome = match request_of(&mut stream).await {
+        Ok(request) => {
+            is_the_end = matches!(request, Request::Down);
+            respond(world, request).await
+        }
+        Err(error) => Err(error),
+    };
+    is_the_end &= outcome.is_ok();
+    let response = match outcome {
+        Ok(value) => Response::Ok(value),
+        Err(error) => Response::Error(format!("{error:#}")),
+    };
+    let mut line = serde_json::to_vec(&response)?;
+    line.push(b'\n');
+    let written = stream.write_all(&line).await;
+    if is_the_end {
+        down.notify_one();
+    }
+    Ok(written?)
+}
+
+/// Reads the request even of whom it then refuses: who is cut off while speaking would not hear why.
+async fn request_of(stream: &mut UnixStream) -> Result<Request> {
+    let request = tokio::time::timeout(REQUEST_MAX, read_request(stream))
+        .await
+        .with_context(|| format!("no request came within {} s", REQUEST_MAX.as_secs()))?;
+    permitted(stream)?;
+    request
+}
+
+fn permitted(stream: &UnixStream) -> Result<()> {
+    let peer = stream
+        .peer_cred()
+        .context("the kernel does not say who calls")?;
+    let own = nix::unistd::geteuid().as_raw();
+    if peer.uid() != 0 && peer.uid() != own {
+        bail!(
+            "user {} may not speak to this daemon: only root may",
+            peer.uid()
+        );
+    }
+    Ok(())
+}
+
+async fn read_request(stream: &mut UnixStream) -> Result<Request> {
+    let mut line = Vec::new();
+    BufReader::new(stream)
+        .take(REQUEST_BYTES_MAX)
+        .read_until(b'\n', &mut line)
+        .await?;
+    if line.len() as u64 == REQUEST_BYTES_MAX {
+        bail!("the request is longer than {REQUEST_BYTES_MAX} bytes");
+    }
+    serde_json::from_slice(&line).context(
+        "this daemon does not understand the request; are daemon and command of one version?",
+    )
+}
+
+async fn respond(world: &World, request: Request) -> Result<Value> {
+    match request {
+        Request::Apply { file, text } => apply(world, &file, &text).await,
+        Request::Delete { composition } => delete(world, &composition).await,
+        Request::Ps => ps(world).await,
+        Request::Services => services(world).await,
+        Request::Flows => flows(world).await,
+        Request::Drops => drops(world).await,
+        Request::Resolve { name, caller } => resolve(world, &name, &caller),
+        Request::Status => status(world).await,
+        Request::Target { instance } => target(world, &world.instances.find(&instance)?),
+        Request::Down => Ok(json!(down::end_host(world).await?)),
+    }
+}
+
+async fn apply(world: &World, file: &str, text: &str) -> Result<Value> {
+    let composition =
+        Composition::parse(text).map_err(|errors| anyhow::Error::msg(errors.render(file, text)))?;
+    let proposal = composition.clone();
+    let room = move |journal: &Journal| journal.hold_room_for(&proposal);
+    change(world, room, |request| Input::Apply {
+        request,
+        composition,
+    })
+    .await
+}
+
+async fn delete(world: &World, composition: &str) -> Result<Value> {
+    let composition = composition.parse()?;
+    let room = |journal: &Journal| journal.hold_room(0);
+    change(world, room, |request| Input::Delete {
+        request,
+        composition,
+    })
+    .await
+}
+
+/// Asks core for a change that could be recorded; refuses one that could not.
+async fn change(
+    world: &World,
+    room: impl FnOnce(&Journal) -> Result<()> + Send + 'static,
+    input: impl FnOnce(RequestId) -> Input,
+) -> Result<Value> {
+    on_journal(world, room)
+        .await
+        .context("nothing was changed")?;
+    let outcome = world.operators.ask(&world.router, input).await;
+    on_journal(world, Journal::release_room).await?;
+    Ok(json!(outcome?))
+}
+
+async fn on_journal(
+    world: &World,
+    work: impl FnOnce(&Journal) -> Result<()> + Send + 'static,
+) -> Result<()> {
+    let journal = world.journal.clone();
+    tokio::task::spawn_blocking(move || work(&lock(&journal))).await?
+}
+
+async fn ps(world: &World) -> Result<Value> {
+    let views = world.router.look(|router, _| router.instances()).await?;
+    let rows: Vec<InstanceRow> = views
+        .into_iter()
+        .map(|view| {
+            let facts = world.instances.facts(view.id);
+            // Of a program that has ended, its end says more than its silence.
+            let running = facts.as_ref().filter(|facts| facts.init_pid.is_some());
+            let probe_failure = running.and_then(|facts| facts.probe_failure.clone());
+            let problem = probe_failure.or(view.last_error);
+            InstanceRow {
+                name: view.name.to_string(),
+                composition: view.composition.to_string(),
+                version: view.version.0,
+                state: view.stage.to_owned(),
+                ready: view.ready,
+                pid: facts.as_ref().and_then(|facts| facts.init_pid),
+                restarts: facts.map_or(0, |facts| facts.restarts),
+                called_v4: view.addresses.called.v4.to_string(),
+                called_v6: view.addresses.called.v6.to_string(),
+                caller_v4: view.addresses.caller.v4.to_string(),
+                caller_v6: view.addresses.caller.v6.to_string(),
+                problem: problem.filter(|_| !view.ready),
+            }
+        })
+        .collect();
+    Ok(serde_json::to_value(rows)?)
+}
+
+async fn services(world: &World) -> Result<Value> {
+    let views = world.router.look(|router, _| router.services()).await?;
+    let rows = views.into_iter().map(|view| {
+        let instances = view.instances.iter();
+        let ready = instances.clone().filter(|instance| instance.ready).count();
+        ServiceRow {
+            name: format!("{}.{ZONE}", view.name),
+            composition: view.composition.to_string(),
+            ports: view
+                .ports
+                .iter()
+                .map(|(name, port)| {
+                    format!("{name}={}/{}", port.port, Protocol::from(port.protocol))
+                })
+                .collect(),
+            instances: instances.len(),
+            ready,
+            flows: instances.map(|instance| instance.flows).sum(),
+            first_packets: view.first_packets,
+            service_id: view.id.to_string(),
+        }
+    });
+    Ok(serde_json::to_value(rows.collect::<Vec<_>>())?)
+}
+
+async fn flows(world: &World) -> Result<Value> {
+    let rows = world.router.look(|router, datapath| {
+        let (now, views) = (now(), router.flows());
+        let slots: Vec<FlowSlots> = views.iter().map(|view| view.slots).collect();
+        let readings = datapath.read_flows(&slots);
+        let rows = views.into_iter().zip(readings);
+        rows.map(|(view, reading)| flow_row(view, reading, now))
+            .collect::<Vec<_>>()
+    });
+    Ok(serde_json::to_value(rows.await?)?)
+}
+
+fn flow_row(view: FlowView, reading: FlowReading, now: Moment) -> FlowRow {
+    let name = |name: Option<InstanceName>| name.map_or("-".to_owned(), |name| name.to_string());
+    FlowRow {
+        protocol: view.key.protocol.to_string(),
+        client: name(view.client),
+        server: name(view.server),
+        from: view.key.source.to_string(),
+        to: view.key.destination.to_string(),
+        delivered_to: view.delivered.destination.to_string(),
+        packets: reading.forward.packets,
+        bytes: reading.forward.bytes,
+        reply_packets: reading.reverse.packets,
+        reply_bytes: reading.reverse.bytes,
+        state: view.state.to_owned(),
+        age_ms: u64::try_from(now.since(view.opened).as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+async fn drops(world: &World) -> Result<Value> {
+    let counts = world.router.look(|router, datapath| {
+        let kernel = datapath.drop_counts()?;
+        let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for (reason, count) in kernel.into_iter().chain(router.drops()) {
+            *counts.entry(reason.name()).or_default() += count;
+        }
+        anyhow::Ok(counts)
+    });
+    Ok(serde_json::to_value(counts.await??)?)
+}
+
+fn resolve(world: &World, name: &str, caller: &str) -> Result<Value> {
+    let facts = world.instances.find(caller)?;
+    let snapshot = world.names.load();
+    let ask = |kind| {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        answer(
+            &snapshot,
+            facts.plan.instance,
+            &Question { name, kind },
+            fresh_draw(),
+        )
+    };
+    let (v4, v6) = (ask(QuestionKind::A), ask(QuestionKind::Aaaa));
+    let mut addresses: Vec<String> = Vec::new();
+    let mut problem = None;
+    for reply in [v4, v6] {
+        match reply {
+            Answer::V4(found) => addresses.extend(found.iter().map(ToString::to_string)),
+            Answer::V6(found) => addresses.extend(found.iter().map(ToString::to_string)),
+            Answer::NoData(error) => problem = error.map(|error| error.text),
+            Answer::NameError(error) => problem = Some(error.text),
+        }
+    }
+    Ok(
+        json!({ "name": name, "caller": facts.plan.name.to_string(), "addresses": addresses, "problem": problem }),
+    )
+}
+
+/// A draw for the balancer: whoever asks by hand shall see the order change, too.
+fn fresh_draw() -> u64 {
+    now().as_nanos() >> 10
+}
+
+async fn status(world: &World) -> Result<Value> {
+    let keeper = world.keeper.call(|keeper| keeper.hello()).await?;
+    let dns = world.resolver.counts();
+    let look = world.router.look(|router, datapath| {
+        let instances = router.instances();
+        let endpoints = datapath.endpoints();
+        let upcalls = endpoints
+            .iter()
+            .map(|(endpoint, ..)| datapath.upcalls_sent(*endpoint));
+        Status {
+            compositions: router.compositions().len(),
+            instances: instances.len(),
+            ready: instances.iter().filter(|instance| instance.ready).count(),
+            flows: router.flows().len(),
+            upcalls: upcalls.sum(),
+            ..Status::default()
+        }
+    });
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        keeper_pid: keeper.pid,
+        keeper_version: keeper.version,
+        dns_queries: dns.queries_udp + dns.queries_tcp,
+        ..look.await?
+    };
+    Ok(serde_json::to_value(status)?)
+}
+
+fn target(world: &World, facts: &Facts) -> Result<Value> {
+    let instance: InstanceId = facts.plan.instance;
+    Ok(serde_json::to_value(Target {
+        name: facts.plan.name.to_string(),
+        instance: instance.0,
+        pid: facts.init_pid,
+        cgroup: cgroup_of(world, instance).display().to_string(),
+        user: facts.plan.user.clone(),
+        environment: facts.plan.environment.clone(),
+        log: world.directories.log(instance).display().to_string(),
+    })?)
+}

@@ -1,0 +1,429 @@
+//! What must survive the daemon, in one redb file: each commit is durable or did not happen.
+
+use crate::reserve::Reserve;
+use anyhow::{Context, Result};
+use margay_core::address::InstanceAddresses;
+use margay_core::composition::Composition;
+use margay_core::id::InstanceId;
+use margay_core::name::AutomatonName;
+use margay_core::port::{InstancePlan, Record, RemovedInstance};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+const COMPOSITIONS: TableDefinition<&str, &[u8]> = TableDefinition::new("compositions");
+const INSTANCES: TableDefinition<u64, &[u8]> = TableDefinition::new("instances");
+/// Addresses of removed instances, until their quarantine is over.
+const QUARANTINE: TableDefinition<u64, &[u8]> = TableDefinition::new("quarantine");
+/// What a change takes beside its records, in bytes: some pages of each table.
+const CHANGE_BYTES: u64 = 64 << 10;
+/// What the record of an instance takes beside its automaton's declaration, in bytes: its names and
+/// addresses.
+const INSTANCE_BYTES: u64 = 1 << 10;
+/// The most room that is set aside, in bytes: what is larger has more instances than a host can hold,
+/// or more to say than memory should be spent on.
+const ROOM_BYTES_MAX: u64 = 64 << 20;
+const NETWORK_KEY: &str = "network_key";
+const HOST_TAG: &str = "host_tag";
+const NEXT_INSTANCE: &str = "next_instance";
+/// How long a removed instance's addresses are remembered; no shorter than core's quarantine.
+const QUARANTINE_REMEMBERED: Duration = Duration::from_secs(3600);
+
+/// redb writes pages anew beside the old ones, and never fills one to its end.
+const COPIES: u64 = 2;
+
+/// The journal of one state directory.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    /// Absent after a failed write: redb wants a fresh start then.
+    database: Option<Database>,
+    /// Room for changes that are accepted but not recorded yet.
+    reserve: Reserve,
+}
+
+/// What the journal held at start.
+#[derive(Debug)]
+pub struct Recorded {
+    /// The key from which the network's IPv6 prefix is drawn.
+    pub network_key: [u8; 32],
+    /// Tells this host from others on the same machine.
+    pub host_tag: u32,
+    /// Applied compositions.
+    pub compositions: Vec<Composition>,
+    /// Instances that were made and not removed.
+    pub instances: Vec<InstancePlan>,
+    /// One above every instance number ever used.
+    pub next_instance: u64,
+    /// Instances that were removed lately.
+    pub quarantined: Vec<RemovedInstance>,
+}
+
+/// An instance that was removed, and when.
+#[derive(Debug, Serialize, Deserialize)]
+struct Freed {
+    automaton: AutomatonName,
+    addresses: InstanceAddresses,
+    unix_s: u64,
+}
+
+impl Journal {
+    /// Opens the journal at `path`, making it on the first start.
+    pub fn open(path: &Path) -> Result<(Journal, Recorded)> {
+        let mut journal = Journal {
+            path: path.to_owned(),
+            database: None,
+            reserve: Reserve::open(&path.with_extension("reserve"))
+                .with_context(|| format!("no access to {}", path.display()))?,
+        };
+        journal.write(|transaction| {
+            transaction.open_table(COMPOSITIONS)?;
+            transaction.open_table(INSTANCES)?;
+            transaction.open_table(QUARANTINE)?;
+            let mut meta = transaction.open_table(META)?;
+            if meta.get(NETWORK_KEY)?.is_none() {
+                meta.insert(NETWORK_KEY, random::<32>()?.as_slice())?;
+            }
+            if meta.get(HOST_TAG)?.is_none() {
+                meta.insert(HOST_TAG, random::<4>()?.as_slice())?;
+            }
+            Ok(())
+        })?;
+        let recorded = journal.read()?;
+        Ok((journal, recorded))
+    }
+
+    /// Makes `records` durable, all or none, in the room that was set aside for them.
+    pub fn commit(&mut self, records: &[Record]) -> Result<()> {
+        self.release_room()?;
+        self.write(|transaction| {
+            records
+                .iter()
+                .try_for_each(|record| apply(transaction, record))
+        })
+    }
+
+    /// Sets room aside for `composition` and its instances, before it is applied.
+    pub fn hold_room_for(&self, composition: &Composition) -> Result<()> {
+        let mut bytes = serde_json::to_vec(composition)?.len() as u64;
+        for automaton in composition.automatons.values() {
+            let instance = serde_json::to_vec(automaton)?.len() as u64 + INSTANCE_BYTES;
+            bytes = bytes.saturating_add(instance.saturating_mul(automaton.replicas.into()));
+        }
+        self.hold_room(bytes)
+    }
+
+    /// Sets room aside for `bytes` of records, none for a deletion.
+    pub fn hold_room(&self, bytes: u64) -> Result<()> {
+        let room = bytes.min(ROOM_BYTES_MAX) * COPIES + CHANGE_BYTES;
+        self.reserve
+            .hold(room)
+            .with_context(|| format!("no room in {}", self.path.display()))
+    }
+
+    /// Gives back room that was not used.
+    pub fn release_room(&self) -> Result<()> {
+        self.reserve
+            .release()
+            .with_context(|| format!("no access to {}", self.path.display()))
+    }
+
+    fn write(&mut self, change: impl FnOnce(&WriteTransaction) -> Result<()>) -> Result<()> {
+        let outcome = self.try_write(change);
+        if outcome.is_err() {
+            self.database = None;
+        }
+        outcome.with_context(|| format!("cannot record in {}", self.path.display()))
+    }
+
+    fn try_write(&mut self, change: impl FnOnce(&WriteTransaction) -> Result<()>) -> Result<()> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => Database::create(&self.path)?,
+        };
+        let transaction = database.begin_write()?;
+        change(&transaction)?;
+        transaction.commit()?;
+        self.database = Some(database);
+        Ok(())
+    }
+
+    fn read(&self) -> Result<Recorded> {
+        let database = self.database.as_ref().context("the journal is not open")?;
+        let transaction = database.begin_read()?;
+        let meta = transaction.open_table(META)?;
+        let key = meta
+            .get(NETWORK_KEY)?
+            .context("the journal holds no network key")?;
+        let network_key = key
+            .value()
+            .try_into()
+            .context("the network key is not 32 bytes")?;
+        let tag = meta
+            .get(HOST_TAG)?
+            .context("the journal holds no host tag")?;
+        let tag = tag
+            .value()
+            .try_into()
+            .context("the host tag is not 4 bytes")?;
+        let next = meta
+            .get(NEXT_INSTANCE)?
+            .map(|v| decode(v.value()))
+            .transpose()?;
+        let mut recorded = Recorded {
+            network_key,
+            host_tag: u32::from_be_bytes(tag),
+            compositions: Vec::new(),
+            instances: Vec::new(),
+            next_instance: next.unwrap_or(1),
+            quarantined: Vec::new(),
+        };
+        for row in transaction.open_table(COMPOSITIONS)?.iter()? {
+            recorded.compositions.push(decode(row?.1.value())?);
+        }
+        for row in transaction.open_table(INSTANCES)?.iter()? {
+            recorded.instances.push(decode(row?.1.value())?);
+        }
+        for row in transaction.open_table(QUARANTINE)?.iter()? {
+            let (instance, freed) = row?;
+            let Freed {
+                automaton,
+                addresses,
+                unix_s: freed_at,
+            } = decode(freed.value())?;
+            recorded.quarantined.push(RemovedInstance {
+                instance: InstanceId(instance.value()),
+                automaton,
+                addresses,
+                free_for: Duration::from_secs(unix_s().saturating_sub(freed_at)),
+            });
+        }
+        Ok(recorded)
+    }
+}
+
+fn apply(transaction: &WriteTransaction, record: &Record) -> Result<()> {
+    match record {
+        Record::Composition(composition) => {
+            let bytes = serde_json::to_vec(composition)?;
+            transaction
+                .open_table(COMPOSITIONS)?
+                .insert(composition.name.as_str(), bytes.as_slice())?;
+        }
+        Record::CompositionDeleted(name) => {
+            transaction
+                .open_table(COMPOSITIONS)?
+                .remove(name.as_str())?;
+        }
+        Record::Instance(plan) => {
+            let bytes = serde_json::to_vec(plan)?;
+            transaction
+                .open_table(INSTANCES)?
+                .insert(plan.instance.0, bytes.as_slice())?;
+            let next = serde_json::to_vec(&(plan.instance.0 + 1))?;
+            let mut meta = transaction.open_table(META)?;
+            let known = meta
+                .get(NEXT_INSTANCE)?
+                .map(|v| decode::<u64>(v.value()))
+                .transpose()?;
+            if known.is_none_or(|known| known <= plan.instance.0) {
+                meta.insert(NEXT_INSTANCE, next.as_slice())?;
+            }
+        }
+        Record::InstanceRemoved { instance } => remove_instance(transaction, *instance)?,
+    }
+    Ok(())
+}
+
+fn remove_instance(transaction: &WriteTransaction, instance: InstanceId) -> Result<()> {
+    let mut instances = transaction.open_table(INSTANCES)?;
+    let Some(plan) = instances.remove(instance.0)? else {
+        return Ok(());
+    };
+    let plan: InstancePlan = decode(plan.value())?;
+    let now = unix_s();
+    let mut quarantine = transaction.open_table(QUARANTINE)?;
+    quarantine.retain(|_, bytes| {
+        decode::<Freed>(bytes)
+            .is_ok_and(|freed| now.saturating_sub(freed.unix_s) < QUARANTINE_REMEMBERED.as_secs())
+    })?;
+    let freed = serde_json::to_vec(&Freed {
+        automaton: plan.name.automaton,
+        addresses: plan.addresses,
+        unix_s: now,
+    })?;
+    quarantine.insert(instance.0, freed.as_slice())?;
+    Ok(())
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).context("the journal holds a row that this version cannot read")
+}
+
+fn unix_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+/// Draws `N` bytes from the kernel.
+pub fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .context("cannot read /dev/urandom")?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use margay_core::address::VirtualIp;
+    use margay_core::id::Version;
+    use std::collections::BTreeMap;
+
+    fn plan(instance: u64) -> InstancePlan {
+        let vip = |n| VirtualIp {
+            v4: [100, 64, 0, n].into(),
+            v6: [0xfd00, 0, 0, 0, 0, 0, 0, 1].into(),
+        };
+        InstancePlan {
+            instance: InstanceId(instance),
+            name: "1.web".parse().unwrap(),
+            composition: "shop".parse().unwrap(),
+            version: Version(1),
+            addresses: InstanceAddresses {
+                called: vip(1),
+                caller: vip(2),
+            },
+            command: vec!["true".into()],
+            environment: BTreeMap::new(),
+            user: None,
+        }
+    }
+
+    fn composition(version: u64) -> Composition {
+        Composition {
+            name: "shop".parse().unwrap(),
+            version: Version(version),
+            automatons: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn recorded_state_survives_a_new_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("j");
+        let (mut journal, first) = Journal::open(&path).unwrap();
+        let records = [
+            Record::Composition(composition(1)),
+            Record::Instance(plan(7)),
+            Record::Instance(plan(3)),
+            Record::InstanceRemoved {
+                instance: InstanceId(3),
+            },
+        ];
+        journal.commit(&records).unwrap();
+        drop(journal);
+
+        let (_, second) = Journal::open(&path).unwrap();
+        assert_eq!(second.network_key, first.network_key);
+        assert_eq!(second.host_tag, first.host_tag);
+        assert_eq!(second.compositions, [composition(1)]);
+        assert_eq!(second.instances, [plan(7)]);
+        assert_eq!(second.next_instance, 8, "a number is never used twice");
+        assert_eq!(second.quarantined.len(), 1);
+    }
+
+    #[test]
+    fn full_disk_is_an_error_and_changes_nothing() {
+        // A tmpfs of one megabyte in a mount namespace of this thread's own stands for the disk.
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| fill_and_commit(dir.path()));
+        });
+    }
+
+    fn fill_and_commit(dir: &Path) {
+        use nix::mount::{MsFlags, mount};
+        use nix::sched::{CloneFlags, unshare};
+        unshare(CloneFlags::CLONE_NEWNS).expect("this test needs root");
+        let none: Option<&str> = None;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        mount(
+            Some("tmpfs"),
+            dir,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some("size=4m"),
+        )
+        .unwrap();
+        let path = dir.join("j");
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        journal
+            .commit(&[Record::Composition(composition(1))])
+            .unwrap();
+
+        let ballast = dir.join("ballast");
+        std::fs::write(&ballast, vec![0; 8 << 20]).unwrap_err();
+        let mut large = composition(2);
+        large.name = "large".parse().unwrap();
+        let mut automaton = sample_automaton();
+        automaton.command.push("x".repeat(3 << 20));
+        large.automatons.insert("web".parse().unwrap(), automaton);
+        let error = journal.hold_room_for(&large).unwrap_err();
+        assert!(format!("{error:#}").contains("No space left"), "{error:#}");
+
+        std::fs::remove_file(&ballast).unwrap();
+        accepted_changes_are_recorded_on_a_nearly_full_disk(dir, &mut journal);
+        journal.commit(&[Record::Instance(plan(1))]).unwrap();
+        drop(journal);
+        let (_, recorded) = Journal::open(&path).unwrap();
+        assert_eq!(recorded.compositions, [composition(1)]);
+        assert_eq!(recorded.instances, [plan(1)]);
+    }
+
+    /// Whatever little room is left: a change is refused, or it can be recorded.
+    fn accepted_changes_are_recorded_on_a_nearly_full_disk(dir: &Path, journal: &mut Journal) {
+        let ballast = dir.join("ballast");
+        let mut accepted = 0;
+        for kib in (0..3500).step_by(250) {
+            std::fs::write(&ballast, vec![0; kib << 10]).unwrap_or_default();
+            let mut large = composition(2);
+            large.name = "large".parse().unwrap();
+            let mut automaton = sample_automaton();
+            automaton.command.push("x".repeat(512 << 10));
+            large.automatons.insert("web".parse().unwrap(), automaton);
+            if journal.hold_room_for(&large).is_ok() {
+                accepted += 1;
+                journal.commit(&[Record::Composition(large)]).unwrap();
+                journal
+                    .commit(&[Record::CompositionDeleted("large".parse().unwrap())])
+                    .unwrap();
+            }
+        }
+        assert!(
+            (1..14).contains(&accepted),
+            "{accepted} of 14 were accepted"
+        );
+        std::fs::remove_file(&ballast).unwrap();
+    }
+
+    fn sample_automaton() -> margay_core::composition::Automaton {
+        margay_core::composition::Automaton {
+            command: vec!["true".into()],
+            environment: BTreeMap::new(),
+            user: None,
+            replicas: 1,
+            ports: BTreeMap::new(),
+            needs: Default::default(),
+            ready: None,
+            affinity: Default::default(),
+            balance: Default::default(),
+        }
+    }
+}

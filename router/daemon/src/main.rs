@@ -1,0 +1,152 @@
+//! The `margay` command: the daemon (`margay up`) and everything an operator says to it.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        reason = "a test that panics has failed, as it should"
+    )
+)]
+
+mod cli;
+mod client;
+mod control;
+mod directories;
+mod down;
+mod instance_etc;
+mod journal;
+mod keeper_events;
+mod leftovers;
+mod logs;
+mod logs_command;
+mod probe;
+mod protocol;
+mod render;
+mod reserve;
+mod router_thread;
+mod supervisor;
+mod up;
+mod worker;
+mod world;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use cli::{Cli, Command};
+use client::{ask, ask_for};
+use directories::Directories;
+use protocol::{FlowRow, InstanceRow, Request, Target};
+use serde_json::Value;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("margay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let run = cli.run.as_path();
+    match cli.command {
+        Command::Up { state, flows_max } => {
+            log_to_stderr();
+            let run = run.to_owned();
+            up::run(Directories { state, run }, flows_max)?;
+        }
+        Command::Exec { instance, command } => return exec(run, instance, &command),
+        Command::Logs {
+            instance,
+            follow,
+            lines,
+        } => {
+            let target: Target = ask_for(run, &Request::Target { instance })?;
+            logs_command::print(Path::new(&target.log), lines, follow)?;
+        }
+        asking => {
+            let request = request(asking)?;
+            let answer = ask(run, &request)?;
+            let text = if cli.json {
+                answer.to_string() + "\n"
+            } else {
+                text(&request, answer)?
+            };
+            print!("{text}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn request(command: Command) -> Result<Request> {
+    Ok(match command {
+        Command::Down => Request::Down,
+        Command::Apply { file } => {
+            let text = if file == Path::new("-") {
+                std::io::read_to_string(std::io::stdin())
+            } else {
+                std::fs::read_to_string(&file)
+            };
+            let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+            Request::Apply {
+                file: file.display().to_string(),
+                text,
+            }
+        }
+        Command::Delete { composition } => Request::Delete { composition },
+        Command::Ps => Request::Ps,
+        Command::Services => Request::Services,
+        Command::Flows => Request::Flows,
+        Command::Drops => Request::Drops,
+        Command::Resolve { name, caller } => Request::Resolve { name, caller },
+        Command::Status => Request::Status,
+        Command::Up { .. } | Command::Exec { .. } | Command::Logs { .. } => {
+            bail!("this command is no question to the daemon")
+        }
+    })
+}
+
+fn text(request: &Request, answer: Value) -> Result<String> {
+    Ok(match request {
+        Request::Ps => {
+            let rows: Vec<InstanceRow> = serde_json::from_value(answer)?;
+            render::instances(&rows)
+        }
+        Request::Flows => {
+            let rows: Vec<FlowRow> = serde_json::from_value(answer)?;
+            render::flows(&rows)
+        }
+        Request::Drops => render::drops(&serde_json::from_value(answer)?),
+        Request::Services => render::objects(&answer),
+        _ => render::object(&answer),
+    })
+}
+
+/// Enters an instance from this very process: it goes on when the daemon is away.
+fn exec(run: &Path, instance: String, command: &[String]) -> Result<ExitCode> {
+    let target: Target = ask_for(run, &Request::Target { instance })?;
+    let Some(init_pid) = target.pid else {
+        bail!("{} does not run now; `margay ps` tells why", target.name);
+    };
+    let entrance = margay_keeper::InstanceTarget {
+        instance: margay_core::id::InstanceId(target.instance),
+        init_pid,
+        cgroup: target.cgroup.into(),
+        user: target.user,
+        environment: target.environment,
+    };
+    Ok(margay_keeper::exec_in_instance(&entrance, command)?)
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("MARGAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}

@@ -1,0 +1,166 @@
+//! What the command line and the daemon say to each other: one JSON line each way.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The longest request line, in bytes: a composition of a thousand automatons fits.
+pub const REQUEST_BYTES_MAX: u64 = 4 << 20;
+
+/// What an operator asks.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Apply the composition in `text`, which came from `file`.
+    Apply { file: String, text: String },
+    /// Delete a composition.
+    Delete { composition: String },
+    /// List the instances.
+    Ps,
+    /// List the services.
+    Services,
+    /// List the live flows with their counters.
+    Flows,
+    /// Count drops and refusals by reason.
+    Drops,
+    /// Answer a name as an instance would see it.
+    Resolve { name: String, caller: String },
+    /// Tell how the host is.
+    Status,
+    /// Tell where an instance can be entered.
+    Target { instance: String },
+    /// End every instance and the host itself.
+    Down,
+}
+
+/// What the daemon answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// It was done, or here is what was asked for.
+    Ok(Value),
+    /// It was not done, and why.
+    Error(String),
+}
+
+/// An instance as `ps` shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InstanceRow {
+    /// `2.web`.
+    pub name: String,
+    /// Whose part it is.
+    pub composition: String,
+    /// Of which version.
+    pub version: u64,
+    /// Where in its life it is.
+    pub state: String,
+    /// Whether it gets new flows.
+    pub ready: bool,
+    /// The first process of its process namespace, as the host numbers it.
+    pub pid: Option<i32>,
+    /// How often the keeper started it again.
+    pub restarts: u32,
+    /// What others call.
+    pub called_v4: String,
+    /// What others call.
+    pub called_v6: String,
+    /// What it calls from.
+    pub caller_v4: String,
+    /// What it calls from.
+    pub caller_v6: String,
+    /// Why it is not ready, if something went wrong.
+    pub problem: Option<String>,
+}
+
+/// A service as `services` shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServiceRow {
+    /// `web.matrix`.
+    pub name: String,
+    /// Who declares it.
+    pub composition: String,
+    /// What others may call: `http=80/tcp`.
+    pub ports: Vec<String>,
+    /// How many instances it has.
+    pub instances: usize,
+    /// How many of them take new flows.
+    pub ready: usize,
+    /// Live flows that they serve.
+    pub flows: u32,
+    /// First packets that were decided, ever.
+    pub first_packets: u64,
+    /// Its service ID in hexadecimal.
+    pub service_id: String,
+}
+
+/// A host as `status` shows it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// The daemon's process id.
+    pub pid: u32,
+    /// The keeper's process id.
+    pub keeper_pid: u32,
+    /// The keeper's version.
+    pub keeper_version: String,
+    /// Applied compositions.
+    pub compositions: usize,
+    /// Instances.
+    pub instances: usize,
+    /// Instances that take new flows.
+    pub ready: usize,
+    /// Live flows.
+    pub flows: usize,
+    /// First packets that the kernel handed up for the instances of now.
+    pub upcalls: u64,
+    /// DNS questions since the daemon started.
+    pub dns_queries: u64,
+}
+
+/// A flow as `flows` shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FlowRow {
+    /// `tcp`, `udp` or `echo`.
+    pub protocol: String,
+    /// The calling instance.
+    pub client: String,
+    /// The serving instance.
+    pub server: String,
+    /// The client's address and port.
+    pub from: String,
+    /// The address and port that the client called.
+    pub to: String,
+    /// The address and port that the server sees as its own.
+    pub delivered_to: String,
+    /// Client to server.
+    pub packets: u64,
+    /// Client to server.
+    pub bytes: u64,
+    /// Server to client.
+    pub reply_packets: u64,
+    /// Server to client.
+    pub reply_bytes: u64,
+    /// `half-open`, `established` or `closed`.
+    pub state: String,
+    /// Since it was opened, in milliseconds.
+    pub age_ms: u64,
+}
+
+/// Where `exec` enters an instance.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Target {
+    /// `2.web`.
+    pub name: String,
+    /// Its number.
+    pub instance: u64,
+    /// The first process of its process namespace, as the host numbers it.
+    pub pid: Option<i32>,
+    /// Its control group.
+    pub cgroup: String,
+    /// As whom its program runs; nothing: the user of its own.
+    pub user: Option<String>,
+    /// Its environment.
+    pub environment: std::collections::BTreeMap<String, String>,
+    /// Its newest log file.
+    pub log: String,
+}

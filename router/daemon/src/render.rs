@@ -1,0 +1,182 @@
+//! Tables for people.
+
+use crate::protocol::{FlowRow, InstanceRow};
+use margay_core::drop_reason::DropReason;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Renders rows under a heading, columns aligned.
+pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = heading.iter().map(|cell| cell.len()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<String> = cells
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        padded.join("  ").trim_end().to_owned() + "\n"
+    };
+    let mut text = line(&mut heading.iter().copied());
+    for row in rows {
+        text += &line(&mut row.iter().map(String::as_str));
+    }
+    text
+}
+
+/// Renders `ps`.
+pub fn instances(rows: &[InstanceRow]) -> String {
+    let cells = rows.iter().map(|row| {
+        vec![
+            row.name.clone(),
+            format!("{}@{}", row.composition, row.version),
+            row.state.clone(),
+            if row.ready { "yes" } else { "no" }.to_owned(),
+            row.pid.map_or("-".to_owned(), |pid| pid.to_string()),
+            row.restarts.to_string(),
+            row.called_v4.clone(),
+            row.called_v6.clone(),
+            row.problem.clone().unwrap_or_default(),
+        ]
+    });
+    let heading = [
+        "INSTANCE",
+        "COMPOSITION",
+        "STATE",
+        "READY",
+        "PID",
+        "RESTARTS",
+        "IPV4",
+        "IPV6",
+        "PROBLEM",
+    ];
+    table(&heading, &cells.collect::<Vec<_>>())
+}
+
+/// Renders `flows`.
+pub fn flows(rows: &[FlowRow]) -> String {
+    let cells = rows.iter().map(|row| {
+        vec![
+            row.protocol.clone(),
+            row.client.clone(),
+            row.server.clone(),
+            row.from.clone(),
+            row.to.clone(),
+            if row.delivered_to == row.to {
+                "-".to_owned()
+            } else {
+                row.delivered_to.clone()
+            },
+            format!("{}/{}", row.packets, row.reply_packets),
+            format!("{}/{}", row.bytes, row.reply_bytes),
+            row.state.clone(),
+            format!("{}.{:01} s", row.age_ms / 1000, row.age_ms % 1000 / 100),
+        ]
+    });
+    let heading = [
+        "PROTOCOL",
+        "CLIENT",
+        "SERVER",
+        "FROM",
+        "TO",
+        "REWRITTEN",
+        "PACKETS",
+        "BYTES",
+        "STATE",
+        "AGE",
+    ];
+    table(&heading, &cells.collect::<Vec<_>>())
+}
+
+/// Renders `drops`: counts by the reason's name.
+pub fn drops(counts: &BTreeMap<String, u64>) -> String {
+    let cells = counts.iter().map(|(name, count)| {
+        vec![
+            name.clone(),
+            count.to_string(),
+            explanation(name).to_owned(),
+        ]
+    });
+    let heading = ["REASON", "PACKETS", "EXPLANATION"];
+    table(&heading, &cells.collect::<Vec<_>>())
+}
+
+/// What a drop reason of this name means; a daemon of another version may have others.
+fn explanation(name: &str) -> &'static str {
+    let mut reasons = DropReason::ALL.iter();
+    let known = reasons.find(|reason| reason.name() == name);
+    known.map_or("-", |reason| reason.explanation())
+}
+
+/// Renders a JSON object as `name value` lines.
+pub fn object(value: &Value) -> String {
+    let Value::Object(fields) = value else {
+        return scalar(value) + "\n";
+    };
+    let rows: Vec<Vec<String>> = fields
+        .iter()
+        .map(|(name, value)| vec![name.clone(), scalar(value)])
+        .collect();
+    let width = rows.iter().map(|row| row[0].len()).max().unwrap_or(0);
+    rows.iter()
+        .map(|row| format!("{:<width$}  {}\n", row[0], row[1]))
+        .collect()
+}
+
+/// Renders a JSON array of objects as a table of their fields.
+pub fn objects(value: &Value) -> String {
+    let Value::Array(items) = value else {
+        return object(value);
+    };
+    let Some(Value::Object(first)) = items.first() else {
+        return "none\n".to_owned();
+    };
+    let names: Vec<&str> = first.keys().map(String::as_str).collect();
+    let heading: Vec<String> = names.iter().map(|name| name.to_uppercase()).collect();
+    let heading: Vec<&str> = heading.iter().map(String::as_str).collect();
+    let cells = items
+        .iter()
+        .map(|item| names.iter().map(|name| scalar(&item[*name])).collect());
+    table(&heading, &cells.collect::<Vec<_>>())
+}
+
+fn scalar(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        Value::Array(items) => items.iter().map(scalar).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_lines_have_no_trailing_space() {
+        let rows = [
+            vec!["1.web".into(), "x".into()],
+            vec!["10.store".into(), String::new()],
+        ];
+        assert_eq!(
+            table(&["A", "B"], &rows),
+            "A         B\n1.web     x\n10.store\n"
+        );
+    }
+
+    #[test]
+    fn each_drop_is_explained_and_one_of_another_version_at_least_counted() {
+        let counts = [("fragment", 12), ("of_tomorrow", 3)];
+        let counts = counts.map(|(name, count)| (name.to_owned(), count));
+        assert_eq!(
+            drops(&BTreeMap::from(counts)),
+            "REASON       PACKETS  EXPLANATION\n\
+             fragment     12       A fragment: fragments of flows are not carried yet.\n\
+             of_tomorrow  3        -\n"
+        );
+    }
+}

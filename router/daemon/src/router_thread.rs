@@ -1,0 +1,313 @@
+//! The thread that owns the Router and the kernel's tables: first packets in, effects out.
+
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+use margay_core::moment::Moment;
+use margay_core::names::NamesSnapshot;
+use margay_core::port::{Input, Output};
+use margay_core::router::Router;
+use margay_datapath::datapath::Datapath;
+use margay_datapath::tap::{TAP_QUEUE_FRAMES, UpcallTap};
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::time::{ClockId, clock_gettime};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Commands that wait for the thread; senders block beyond (the thread never waits for them).
+const COMMANDS_MAX: usize = 1024;
+
+/// First packets taken before commands and timers get their turn again.
+const UPCALL_BATCH: usize = 64;
+
+/// A wait that took no longer found something there already: first packets come in a burst.
+const SLEEPLESS_WAIT_MAX: Duration = Duration::from_micros(2);
+
+const TAP_EVENT: u64 = 0;
+const COMMAND_EVENT: u64 = 1;
+
+type Look = Box<dyn FnOnce(&Router, &mut Datapath) + Send>;
+
+enum Command {
+    Input(Input),
+    Look(Look),
+    Stop,
+}
+
+/// Speaks with the router thread from anywhere.
+#[derive(Clone)]
+pub struct RouterHandle {
+    commands: SyncSender<Command>,
+    wake: Arc<EventFd>,
+}
+
+impl RouterHandle {
+    /// Tells the Router something.
+    pub fn input(&self, input: Input) {
+        self.send(Command::Input(input));
+    }
+
+    /// Looks at the Router and the kernel's tables, on their own thread.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Router, &mut Datapath) -> T + Send + 'static,
+    ) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Look(Box::new(move |router, datapath| {
+            // Whoever asked may have gone away meanwhile; the look itself is done all the same.
+            let _ = answer.send(look(router, datapath));
+        })));
+        answered.await.context("the router thread has ended")
+    }
+
+    /// Ends the thread; flows stay in the kernel.
+    pub fn stop(&self) {
+        self.send(Command::Stop);
+    }
+
+    fn send(&self, command: Command) {
+        if self.commands.send(command).is_err() {
+            tracing::debug!("a command came after the router thread's end");
+        }
+        if let Err(errno) = self.wake.write(1) {
+            tracing::error!(%errno, "cannot wake the router thread");
+        }
+    }
+}
+
+/// What the thread owns.
+pub struct RouterThread {
+    /// Decides.
+    pub router: Router,
+    /// Holds the kernel's tables.
+    pub datapath: Datapath,
+    /// Brings first packets.
+    pub tap: UpcallTap,
+    /// Where DNS reads names.
+    pub names: Arc<ArcSwap<NamesSnapshot>>,
+    /// Effects that take time. Unbounded as a type, bounded in fact: core has but a few outputs of
+    /// this kind under way per instance, and the number of instances is bounded.
+    pub slow: mpsc::UnboundedSender<Output>,
+}
+
+impl RouterThread {
+    /// Starts the thread with `first` as the Router's first input.
+    pub fn spawn(
+        self,
+        first: Input,
+    ) -> Result<(RouterHandle, std::thread::JoinHandle<Result<()>>)> {
+        let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        let wake = Arc::new(wake);
+        let (commands, received) = sync_channel(COMMANDS_MAX);
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(&self.tap, EpollEvent::new(EpollFlags::EPOLLIN, TAP_EVENT))?;
+        epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, COMMAND_EVENT))?;
+        let handle = RouterHandle {
+            commands,
+            wake: wake.clone(),
+        };
+        let mut running = Running {
+            thread: self,
+            received,
+            wake,
+            inputs: VecDeque::new(),
+            upcalls_in_a_row: 0,
+        };
+        let join = std::thread::Builder::new()
+            .name("router".into())
+            .spawn(move || running.run(&epoll, first))?;
+        Ok((handle, join))
+    }
+}
+
+struct Running {
+    thread: RouterThread,
+    received: Receiver<Command>,
+    wake: Arc<EventFd>,
+    /// Answers to outputs that the thread itself carries out.
+    inputs: VecDeque<Input>,
+    /// First packets taken since the TAP's queue was last seen empty.
+    upcalls_in_a_row: usize,
+}
+
+impl Running {
+    fn run(&mut self, epoll: &Epoll, first: Input) -> Result<()> {
+        self.handle(first);
+        self.take_what_waited()?;
+        let mut events = [EpollEvent::empty(); 2];
+        loop {
+            let before = now();
+            let count = match epoll.wait(&mut events, self.until_next_timeout(before)) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => 0,
+                Err(errno) => return Err(errno).context("cannot wait for first packets"),
+            };
+            let now = now();
+            let slept = now.since(before) > SLEEPLESS_WAIT_MAX;
+            for event in &events[..count] {
+                if event.data() == TAP_EVENT {
+                    self.take_upcalls(if slept { 1 } else { UPCALL_BATCH })?;
+                } else if !self.take_commands() {
+                    return Ok(());
+                }
+            }
+            if self
+                .thread
+                .router
+                .poll_timeout()
+                .is_some_and(|due| due <= now)
+            {
+                self.thread.router.handle_timeout(now);
+                self.carry_out();
+            }
+        }
+    }
+
+    /// Carries commands out; says whether the thread goes on.
+    fn take_commands(&mut self) -> bool {
+        // Reset before the queue is drained, so that no command slips in between unnoticed.
+        if let Err(errno) = self.wake.read() {
+            tracing::debug!(%errno, "woken for nothing");
+        }
+        loop {
+            match self.received.try_recv() {
+                Ok(Command::Input(input)) => self.handle(input),
+                Ok(Command::Look(look)) => look(&self.thread.router, &mut self.thread.datapath),
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    /// Takes up to `batch` first packets. What is left makes the next wait return at once.
+    ///
+    /// After a sleep a first packet mostly comes alone: to ask for another would cost a system call
+    /// that the next wait makes anyway.
+    fn take_upcalls(&mut self, batch: usize) -> Result<()> {
+        for _ in 0..batch {
+            let read = self
+                .thread
+                .tap
+                .read()
+                .context("cannot read the upcall TAP")?;
+            let Some((endpoint, frame)) = read else {
+                self.return_lost_credits();
+                return Ok(());
+            };
+            self.handle(Input::Upcall { endpoint, frame });
+            self.thread.datapath.upcall_done(endpoint);
+            self.upcalls_in_a_row += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes the first packets that came while there was no daemon. Those that the last one had
+    /// taken and not decided are lost; their credits are returned.
+    fn take_what_waited(&mut self) -> Result<()> {
+        self.take_upcalls(TAP_QUEUE_FRAMES as usize)?;
+        self.return_credits();
+        Ok(())
+    }
+
+    /// Returns credits of first packets that the TAP's full queue dropped: an empty queue holds
+    /// none, and only one that had filled up can have dropped any.
+    fn return_lost_credits(&mut self) {
+        if std::mem::take(&mut self.upcalls_in_a_row) >= UPCALL_BATCH {
+            self.return_credits();
+        }
+    }
+
+    fn return_credits(&self) {
+        for (endpoint, ..) in self.thread.datapath.endpoints() {
+            self.thread.datapath.upcalls_reset(endpoint);
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.thread.router.handle_input(input, now());
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        loop {
+            while let Some(output) = self.thread.router.poll_output() {
+                self.carry_out_one(output);
+            }
+            let Some(input) = self.inputs.pop_front() else {
+                return;
+            };
+            self.thread.router.handle_input(input, now());
+        }
+    }
+
+    fn carry_out_one(&mut self, output: Output) {
+        let RouterThread {
+            datapath,
+            tap,
+            names,
+            slow,
+            ..
+        } = &mut self.thread;
+        match output {
+            Output::OpenFlow(entries) => {
+                if let Err(error) = datapath.open_flow(&entries, now()) {
+                    tracing::warn!(flow = %entries.forward.key, %error, "flow refused");
+                    self.inputs.push_back(Input::FlowRefused {
+                        forward: entries.forward.key,
+                    });
+                }
+            }
+            Output::CloseFlows(flows) => {
+                if let Err(error) = datapath.close_flows(&flows) {
+                    tracing::warn!(flows = flows.len(), %error, "not all flows closed");
+                }
+            }
+            Output::Forward(frame) => log_failure("forward a first packet", tap.forward(frame)),
+            Output::Inject { endpoint, packet } => {
+                log_failure("answer a refused packet", tap.inject(endpoint, &packet));
+            }
+            Output::SetLocation { location, ifindex } => {
+                if let Err(error) = datapath.set_location(location, ifindex) {
+                    tracing::error!(%location, %error, "location not set");
+                }
+            }
+            Output::ReadFlows(flows) => {
+                self.inputs
+                    .push_back(Input::FlowsRead(datapath.read_flows(&flows)));
+            }
+            Output::PublishNames(snapshot) => names.store(snapshot),
+            slow_output => {
+                if slow.send(slow_output).is_err() {
+                    tracing::debug!("an effect came after the supervisor's end");
+                }
+            }
+        }
+    }
+
+    fn until_next_timeout(&self, now: Moment) -> EpollTimeout {
+        let Some(due) = self.thread.router.poll_timeout() else {
+            return EpollTimeout::NONE;
+        };
+        // Rounded up: waking early would only mean to wait once more.
+        let wait = due.since(now) + Duration::from_nanos(999_999);
+        EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX)
+    }
+}
+
+fn log_failure(what: &str, outcome: std::io::Result<()>) {
+    if let Err(error) = outcome {
+        tracing::warn!(%error, "cannot {what}");
+    }
+}
+
+/// The present, on the clock that the datapath stamps packets with.
+pub fn now() -> Moment {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map(Duration::from)
+        .unwrap_or_default();
+    Moment::ORIGIN + time
+}

@@ -1,0 +1,340 @@
+//! One task per instance: carries out, in order, what core asks for it.
+
+use crate::probe::{self, Subject};
+use crate::world::World;
+use crate::{instance_etc, logs};
+use anyhow::{Context, Result};
+use margay_core::composition::Readiness;
+use margay_core::id::{EndpointIndex, InstanceId};
+use margay_core::port::{Input, InstancePlan};
+use margay_datapath::endpoints::EndpointConfig;
+use margay_datapath::namespace::dns_sockets;
+use margay_datapath::network::{
+    NetworkPlan, prepare_instance_network, remove_device, silence_device,
+};
+use margay_keeper::ProcessSpec;
+use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// First packets of one instance that may wait in the TAP's queue at once. The queue holds more
+/// than this for many instances, so that a flooding instance delays others but cannot shut them out.
+const UPCALL_QUOTA: u32 = 128;
+
+/// How much longer than its grace an instance may take to end before the network is taken from it.
+const END_SLACK: Duration = Duration::from_secs(10);
+
+/// What core asks for an instance.
+#[derive(Debug)]
+pub enum Task {
+    /// Make its network and its DNS sockets.
+    Prepare,
+    /// Start its program.
+    Start,
+    /// Probe it from now on, or no longer.
+    Probe(Option<Readiness>),
+    /// End it and take everything away; the task ends with it.
+    Remove(Duration),
+}
+
+/// What an instance already has when its worker starts.
+#[derive(Default)]
+pub struct Held {
+    /// Its network namespace.
+    pub namespace: Option<Arc<OwnedFd>>,
+    /// Its endpoint and the host's end of its link.
+    pub network: Option<(EndpointIndex, u32)>,
+    /// Whether its DNS sockets are open.
+    pub dns: bool,
+}
+
+/// Carries out one instance's tasks.
+pub struct Worker {
+    world: Arc<World>,
+    plan: Arc<InstancePlan>,
+    held: Held,
+    probe: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts the task of one instance; it ends when the instance was removed.
+    pub fn spawn(
+        world: Arc<World>,
+        plan: Arc<InstancePlan>,
+        held: Held,
+    ) -> mpsc::UnboundedSender<Task> {
+        // Core has at most one task of each kind under way, which bounds the channel.
+        let (sender, mut tasks) = mpsc::unbounded_channel();
+        let mut worker = Worker {
+            world,
+            plan,
+            held,
+            probe: None,
+        };
+        tokio::spawn(async move {
+            while let Some(task) = tasks.recv().await {
+                let ended = matches!(task, Task::Remove(_));
+                worker.carry_out(task).await;
+                if ended {
+                    return;
+                }
+            }
+        });
+        sender
+    }
+
+    fn instance(&self) -> InstanceId {
+        self.plan.instance
+    }
+
+    async fn carry_out(&mut self, task: Task) {
+        let instance = self.instance();
+        let outcome = match task {
+            Task::Prepare => self.prepare().await,
+            Task::Start => self.start().await,
+            Task::Probe(readiness) => {
+                self.watch(readiness);
+                Ok(())
+            }
+            Task::Remove(grace) => {
+                self.remove(grace).await;
+                Ok(())
+            }
+        };
+        if let Err(error) = outcome {
+            let error = format!("{error:#}");
+            tracing::warn!(%instance, name = %self.plan.name, error, "instance failed");
+            self.world
+                .router
+                .input(Input::InstanceFailed { instance, error });
+        }
+    }
+
+    async fn prepare(&mut self) -> Result<()> {
+        let instance = self.instance();
+        let namespace = self
+            .world
+            .keeper
+            .call(move |keeper| keeper.create_namespace(instance))
+            .await?;
+        let namespace = Arc::new(namespace);
+        let endpoint = match self.held.network {
+            Some((endpoint, _)) => endpoint,
+            None => self.world.endpoints.take()?,
+        };
+        // Remembered at once: whatever fails below, removal knows what to take away.
+        self.held.namespace = Some(namespace.clone());
+        self.held.network = Some((endpoint, 0));
+        let network = NetworkPlan {
+            endpoint,
+            addresses: self.plan.addresses,
+        };
+        let ifindex = prepare_instance_network(namespace.as_fd(), &network).await?;
+        self.held.network = Some((endpoint, ifindex));
+        if !self.held.dns {
+            self.open_dns(&namespace).await?;
+            self.held.dns = true;
+        }
+        let config = EndpointConfig {
+            instance,
+            ifindex,
+            addresses: self.plan.addresses,
+            upcall_quota: UPCALL_QUOTA,
+        };
+        self.world
+            .router
+            .look(move |_, datapath| datapath.attach_endpoint(endpoint, &config))
+            .await??;
+        self.world.router.input(Input::InstancePrepared {
+            instance,
+            endpoint,
+            ifindex,
+        });
+        Ok(())
+    }
+
+    /// Opens the sockets on which the instance's DNS questions arrive; the keeper holds them, so
+    /// that questions wait rather than fail while the daemon is away.
+    async fn open_dns(&self, namespace: &Arc<OwnedFd>) -> Result<()> {
+        let instance = self.instance();
+        let sockets = dns_sockets(namespace.as_fd())?;
+        let (udp, tcp): (OwnedFd, OwnedFd) = (
+            sockets.udp.try_clone()?.into(),
+            sockets.tcp.try_clone()?.into(),
+        );
+        self.world
+            .keeper
+            .call(move |keeper| keeper.hold(&dns_key(instance), &[udp.as_fd(), tcp.as_fd()]))
+            .await?;
+        Ok(self
+            .world
+            .resolver
+            .add(instance, sockets.udp, sockets.tcp)?)
+    }
+
+    async fn start(&mut self) -> Result<()> {
+        let instance = self.instance();
+        let directories = &self.world.directories;
+        let etc_dir = directories.instance_etc(instance);
+        let state_dir = directories.instance_state(instance);
+        instance_etc::write(&etc_dir, &self.plan)?;
+        std::fs::create_dir_all(&state_dir)
+            .with_context(|| format!("cannot make {}", state_dir.display()))?;
+        let spec = ProcessSpec {
+            instance,
+            name: self.plan.name.to_string(),
+            command: self.plan.command.clone(),
+            environment: self.plan.environment.clone(),
+            user: self.plan.user.clone(),
+            etc_dir,
+            state_dir,
+            cgroup: cgroup_of(&self.world, instance),
+            restart: true,
+        };
+        let started = self
+            .world
+            .keeper
+            .call(move |keeper| keeper.start(&spec))
+            .await?;
+        let log = self.world.directories.log(instance);
+        tokio::spawn(logs::pump(instance, started.log, log));
+        Ok(())
+    }
+
+    fn watch(&mut self, readiness: Option<Readiness>) {
+        if let Some(probe) = self.probe.take() {
+            probe.abort();
+        }
+        let (Some(readiness), Some(namespace)) = (readiness, self.held.namespace.clone()) else {
+            return;
+        };
+        let subject = Subject {
+            instance: self.instance(),
+            namespace,
+            address: IpAddr::V4(self.plan.addresses.called.v4),
+            run: self.world.directories.run.clone(),
+        };
+        let (world, instance) = (self.world.clone(), self.instance());
+        self.probe = Some(tokio::spawn(probe::watch(
+            subject,
+            readiness,
+            move |verdict| {
+                let ready = verdict.is_ok();
+                world
+                    .instances
+                    .update(instance, |facts| facts.probe_failure = verdict.err());
+                world.router.input(Input::Readiness { instance, ready });
+            },
+        )));
+    }
+
+    /// Takes everything away; what fails is logged and does not stop the rest.
+    async fn remove(&mut self, grace: Duration) {
+        self.watch(None);
+        let instance = self.instance();
+        self.end_processes(grace).await;
+        let removed = self.world.resolver.remove(instance);
+        warn(instance, "stop answering", removed.map_err(Into::into));
+        let removed = self
+            .world
+            .keeper
+            .call(move |keeper| {
+                keeper
+                    .release(&dns_key(instance))
+                    .and_then(|()| keeper.remove(instance))
+            })
+            .await;
+        warn(instance, "forget at the keeper", removed);
+        self.remove_network().await;
+        self.held = Held::default();
+        // Before core hears of it: an instance that is still wanted is made again at once.
+        self.world.instances.remove(instance);
+        self.world.router.input(Input::InstanceRemoved { instance });
+    }
+
+    async fn remove_network(&mut self) {
+        let instance = self.instance();
+        let Some((endpoint, ifindex)) = self.held.network.take() else {
+            return;
+        };
+        // First: without its program, the device would let packets of a process that would not end
+        // out to the host.
+        if ifindex != 0 {
+            let outcome = silence_device(ifindex).await;
+            warn(instance, "silence the device", outcome.map_err(Into::into));
+        }
+        // Before the device: its deletion is news only of an instance that still has it.
+        let detached = self
+            .world
+            .router
+            .look(move |_, datapath| datapath.detach_endpoint(endpoint))
+            .await;
+        warn(
+            instance,
+            "detach",
+            detached.and_then(|outcome| Ok(outcome?)),
+        );
+        if ifindex != 0 {
+            let outcome = remove_device(ifindex).await;
+            warn(instance, "remove the device", outcome.map_err(Into::into));
+        }
+        self.world.endpoints.free(endpoint);
+    }
+
+    async fn end_processes(&self, grace: Duration) {
+        let instance = self.instance();
+        let Some(facts) = self.world.instances.facts(instance) else {
+            return;
+        };
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let stopping = self
+            .world
+            .keeper
+            .call(move |keeper| keeper.stop(instance, grace_ms))
+            .await;
+        let asked = stopping.is_ok();
+        warn(instance, "stop", stopping);
+        if asked
+            && tokio::time::timeout(grace + END_SLACK, facts.stopped.notified())
+                .await
+                .is_err()
+        {
+            tracing::warn!(%instance, "the keeper did not say that the instance's processes ended");
+        }
+    }
+}
+
+fn warn<T>(instance: InstanceId, what: &str, outcome: Result<T>) {
+    if let Err(error) = outcome {
+        tracing::warn!(%instance, "cannot {what}: {error:#}");
+    }
+}
+
+/// Deletes an instance's files, once it is recorded that it is gone for good.
+pub fn forget(world: &World, instance: InstanceId) {
+    let directory = world.directories.instance(instance);
+    if let Err(error) = std::fs::remove_dir_all(&directory)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(%instance, %error, "cannot remove {}", directory.display());
+    }
+}
+
+/// Under which name the keeper holds an instance's DNS sockets.
+pub fn dns_key(instance: InstanceId) -> String {
+    format!("dns/{instance}")
+}
+
+/// An instance's control group.
+pub fn cgroup_of(world: &World, instance: InstanceId) -> std::path::PathBuf {
+    world.cgroup.join(instance.to_string())
+}
+
+/// DNS sockets as the keeper hands them back.
+pub fn dns_sockets_from(held: Vec<OwnedFd>) -> Option<(UdpSocket, TcpListener)> {
+    let [udp, tcp]: [OwnedFd; 2] = held.try_into().ok()?;
+    Some((udp.into(), tcp.into()))
+}

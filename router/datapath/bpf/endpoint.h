@@ -1,0 +1,25 @@
+/* Whose a packet is: what an instance may send from. */
+#ifndef MARGAY_ENDPOINT_H
+#define MARGAY_ENDPOINT_H
+
+#include "maps.h"
+#include "parse.h"
+
+static __always_inline int address_equal(const union address *one, const union address *other)
+{
+	return one->halves[0] == other->halves[0] && one->halves[1] == other->halves[1];
+}
+
+static __always_inline int endpoint_owns(const struct endpoint *endpoint,
+					 const union address *source)
+{
+	int i;
+
+#pragma unroll
+	for (i = 0; i < ENDPOINT_ADDRESSES; i++)
+		if (address_equal(&endpoint->addresses[i], source))
+			return 1;
+	return 0;
+}
+
+#endif

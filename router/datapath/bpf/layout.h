@@ -1,0 +1,121 @@
+/* What the maps hold. User space mirrors every type here (src/layout.rs).
+ *
+ * Integers are in host byte order unless the comment of the field says
+ * "network byte order". Raise LAYOUT_VERSION with every change: pinned maps of
+ * another version are refused, never misread.
+ */
+#ifndef MARGAY_LAYOUT_H
+#define MARGAY_LAYOUT_H
+
+#include <linux/types.h>
+
+#define LAYOUT_VERSION 1
+
+/* An IPv6 address, or an IPv4 address as ::ffff:a.b.c.d. */
+union address {
+	__u8 bytes[16];		/* network byte order */
+	__u32 words[4];		/* network byte order */
+	__u64 halves[2];	/* network byte order */
+};
+_Static_assert(sizeof(union address) == 16, "address");
+
+/* A packet's 5-tuple as its sender writes it. Echo has no ports: a request
+ * carries its identifier as source port, a reply as destination port, and the
+ * other port is 0.
+ */
+struct flow_key {
+	union address source;
+	union address destination;
+	union {
+		struct {
+			__u16 source_port;	/* network byte order */
+			__u16 destination_port;	/* network byte order */
+			__u8 protocol;		/* IPPROTO_{TCP,UDP,ICMP,ICMPV6} */
+			__u8 zero[3];
+		};
+		__u64 tail;		/* all of the above as one word */
+	};
+};
+_Static_assert(sizeof(struct flow_key) == 40, "flow_key");
+
+enum slot_flags {
+	SLOT_FORWARD = 1 << 0,	/* client to server; else server to client */
+	SLOT_REWRITE = 1 << 1,	/* `delivered` differs from the packet */
+};
+
+enum tcp_seen {
+	TCP_SEEN_FIN = 1 << 0,
+	TCP_SEEN_RST = 1 << 1,
+};
+
+/* One direction of a flow. */
+struct slot {
+	/* First cache line: what every packet reads and writes. */
+	__u32 location;		/* index of a location_cell */
+	__u32 ingress_ifindex;	/* the device that alone may send this */
+	__u32 flags;		/* enum slot_flags */
+	__u32 tcp_seen;		/* enum tcp_seen, since the last SYN */
+	__u64 packets;		/* segments of a super-packet one by one */
+	__u64 bytes;		/* with Ethernet headers */
+	__u64 last_seen_ns;	/* CLOCK_MONOTONIC, coarse */
+	__u64 key_fold;		/* flow_key_fold() of the key that owns this row */
+	__u32 peer;		/* slot of the other direction */
+	__u32 zero[3];
+	/* Second cache line: what a rewrite or an adoption reads. */
+	struct flow_key delivered;	/* the packet as its receiver sees it */
+	__u64 client;		/* instance that opened the flow */
+	__u64 server;		/* instance that serves it */
+	__u64 opened_ns;	/* CLOCK_MONOTONIC */
+};
+_Static_assert(sizeof(struct slot) == 128, "slot");
+_Static_assert(__builtin_offsetof(struct slot, delivered) == 64, "slot's second cache line");
+
+/* Where an identity is now. Many slots share a cell: to move an identity is to
+ * store another row here. Cell value 0 is the row that leads nowhere.
+ */
+struct location_cell {
+	__u32 row;
+	__u32 zero;
+};
+_Static_assert(sizeof(struct location_cell) == 8, "location_cell");
+
+enum location_kind {
+	LOCATION_NOWHERE = 0,
+	LOCATION_LOCAL = 1,	/* the peer of a veth on this host */
+};
+
+/* One way to a location. Never edited while a cell names it. */
+struct location_row {
+	__u32 kind;		/* enum location_kind */
+	__u32 ifindex;
+};
+_Static_assert(sizeof(struct location_row) == 8, "location_row");
+
+/* What an instance may send from. */
+enum endpoint_address {
+	CALLED_IPV4,
+	CALLER_IPV4,
+	CALLED_IPV6,
+	CALLER_IPV6,
+	ENDPOINT_ADDRESSES,
+};
+
+/* One instance's attachment to the network. */
+struct endpoint {
+	/* First cache line: what it may send from. */
+	union address addresses[ENDPOINT_ADDRESSES];
+	/* Second cache line: who it is, and what the kernel counts. */
+	__u64 upcalls_sent;
+	__u64 instance;
+	__u32 ifindex;		/* 0: the row is free */
+	__u32 upcall_quota;
+	__u64 zero_sent[5];
+	/* Third cache line: what user space counts. */
+	__u64 upcalls_done;
+	__u64 zero_done[7];
+};
+_Static_assert(sizeof(struct endpoint) == 192, "endpoint");
+_Static_assert(__builtin_offsetof(struct endpoint, upcalls_sent) == 64, "endpoint's second cache line");
+_Static_assert(__builtin_offsetof(struct endpoint, upcalls_done) == 128, "endpoint's third cache line");
+
+#endif

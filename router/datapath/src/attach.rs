@@ -1,0 +1,185 @@
+//! TCX links: a program on a device, pinned, so that it stays when the process goes.
+
+use crate::device;
+use crate::object::{FROM_INSTANCE, FROM_ROUTER, program};
+use crate::pins::{PinError, Pins, remove_file};
+use aya::Ebpf;
+use aya::programs::links::{FdLink, LinkError, PinnedLink};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
+use aya::sys::SyscallError;
+use std::io;
+use std::path::Path;
+use thiserror::Error;
+
+/// Why a program is not on its device.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// There is no such device in this network namespace.
+    #[error("there is no device with index {ifindex}")]
+    NoSuchDevice {
+        /// The device.
+        ifindex: u32,
+    },
+    /// The kernel refused.
+    #[error("cannot attach {program} to {device}: TCX needs Linux 6.6 or later")]
+    Attach {
+        /// The program.
+        program: &'static str,
+        /// The device or the pin of its link.
+        device: String,
+        /// What went wrong.
+        source: Box<ProgramError>,
+    },
+    /// The link cannot be pinned, opened or unpinned.
+    #[error("cannot pin the link {link}")]
+    Pin {
+        /// Name of the pin.
+        link: String,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// The directory of pins is unusable.
+    #[error(transparent)]
+    Pins(#[from] PinError),
+}
+
+/// What a device is to us. Its links are pinned by the device's index, which a network namespace
+/// does not give out twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The host side of an instance's veth.
+    Instance,
+    /// The upcall TAP.
+    Upcall,
+}
+
+impl Role {
+    const ALL: [Role; 2] = [Role::Instance, Role::Upcall];
+
+    fn program(self) -> &'static str {
+        match self {
+            Role::Instance => FROM_INSTANCE,
+            Role::Upcall => FROM_ROUTER,
+        }
+    }
+
+    fn prefix(self) -> &'static str {
+        match self {
+            Role::Instance => "instance-",
+            Role::Upcall => "upcall-",
+        }
+    }
+
+    fn pin_name(self, ifindex: u32) -> String {
+        format!("{}{ifindex}", self.prefix())
+    }
+}
+
+/// Puts the role's program on a device, before all others; a pinned link gets it in one step,
+/// without a packet passing in between.
+pub(crate) fn attach(
+    ebpf: &mut Ebpf,
+    pins: &Pins,
+    role: Role,
+    ifindex: u32,
+) -> Result<(), AttachError> {
+    let name = role.pin_name(ifindex);
+    let path = pins.link(&name);
+    let classifier = program(ebpf, role.program());
+    if replace(classifier, role, &path)? {
+        return Ok(());
+    }
+    let device = device::name_of(ifindex).ok_or(AttachError::NoSuchDevice { ifindex })?;
+    let first = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let refused = |source: ProgramError| AttachError::Attach {
+        program: role.program(),
+        device: device.clone(),
+        source: Box::new(source),
+    };
+    let id = classifier
+        .attach_with_options(&device, TcAttachType::Ingress, first)
+        .map_err(refused)?;
+    let link: FdLink = classifier
+        .take_link(id)
+        .map_err(refused)?
+        .try_into()
+        .map_err(|error: LinkError| unpinned(&name, error))?;
+    link.pin(&path).map_err(|error| unpinned(&name, error))?;
+    Ok(())
+}
+
+/// Takes the role's program off a device; a device without it is success.
+pub(crate) fn detach(pins: &Pins, role: Role, ifindex: u32) -> Result<(), AttachError> {
+    let name = role.pin_name(ifindex);
+    remove_file(&pins.link(&name)).map_err(|source| AttachError::Pin { link: name, source })
+}
+
+/// Takes the role's program off every device but one.
+pub(crate) fn detach_others(pins: &Pins, role: Role, ifindex: u32) -> Result<(), AttachError> {
+    let kept = role.pin_name(ifindex);
+    for name in pins.links()? {
+        if name.starts_with(role.prefix()) && name != kept {
+            remove_file(&pins.link(&name))
+                .map_err(|source| AttachError::Pin { link: name, source })?;
+        }
+    }
+    Ok(())
+}
+
+/// Replaces the programs of an earlier run by those of this one, on every device.
+pub(crate) fn refresh(ebpf: &mut Ebpf, pins: &Pins) -> Result<(), AttachError> {
+    for name in pins.links()? {
+        for role in Role::ALL {
+            if name.starts_with(role.prefix())
+                && !replace(program(ebpf, role.program()), role, &pins.link(&name))?
+            {
+                tracing::info!(link = name, "its device is gone");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Replaces the program of a pinned link; answers whether there was a live one. The pin of a link
+/// whose device is gone is removed.
+fn replace(classifier: &mut SchedClassifier, role: Role, path: &Path) -> Result<bool, AttachError> {
+    let pinned = match PinnedLink::from_pin(path) {
+        Err(LinkError::SyscallError(SyscallError { io_error, .. }))
+            if io_error.kind() == io::ErrorKind::NotFound =>
+        {
+            return Ok(false);
+        }
+        pinned => pinned.map_err(|error| unpinned(&path.to_string_lossy(), error))?,
+    };
+    let link = SchedClassifierLink::try_from(FdLink::from(pinned))
+        .map_err(|error| unpinned(&path.to_string_lossy(), error))?;
+    match classifier.attach_to_link(link) {
+        Ok(id) => {
+            // Dropping our descriptor leaves the pin.
+            drop(classifier.take_link(id));
+            Ok(true)
+        }
+        Err(ProgramError::SyscallError(SyscallError { io_error, .. }))
+            if io_error.raw_os_error() == Some(libc::ENOLINK) =>
+        {
+            remove_file(path).map_err(|error| unpinned(&path.to_string_lossy(), error))?;
+            Ok(false)
+        }
+        Err(source) => Err(AttachError::Attach {
+            program: role.program(),
+            device: path.to_string_lossy().into_owned(),
+            source: Box::new(source),
+        }),
+    }
+}
+
+fn unpinned<E>(link: &str, error: E) -> AttachError
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    AttachError::Pin {
+        link: link.to_owned(),
+        source: io::Error::other(error),
+    }
+}

@@ -1,0 +1,214 @@
+//! The kernel's half of the router, as one value: maps, programs and their pins.
+
+use crate::adopt::AdoptError;
+use crate::attach::{self, AttachError, Role};
+use crate::deletions::Deletions;
+use crate::drop_counters;
+use crate::endpoints::{EndpointConfig, Endpoints};
+use crate::flow_maps::{FlowError, FlowMaps};
+use crate::locations::{LocationError, Locations};
+use crate::mapped_array::{MappedArray, Row};
+use crate::object::{self, DatapathConfig, OpenError, take_array, take_map};
+use crate::pins::{self, Pins};
+use aya::Ebpf;
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
+use margay_core::drop_reason::DropReason;
+use margay_core::id::{EndpointIndex, InstanceId, LocationIndex};
+use margay_core::moment::Moment;
+use margay_core::port::{AdoptedFlow, FlowEntries, FlowKeys, FlowReading, FlowSlots};
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+use thiserror::Error;
+
+/// Why an instance could not be attached or detached.
+#[derive(Debug, Error)]
+pub enum EndpointError {
+    /// The kernel's table of endpoints refused.
+    #[error("cannot write endpoint {endpoint} (the table holds `endpoints_max`)")]
+    Table {
+        /// The endpoint.
+        endpoint: EndpointIndex,
+        /// What went wrong.
+        source: Box<MapError>,
+    },
+    /// The program could not be put on the device or taken off it.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+}
+
+/// An open data path. Dropping it changes nothing in the kernel: what is pinned goes on.
+pub struct Datapath {
+    pins: Pins,
+    ebpf: Ebpf,
+    flows: FlowMaps,
+    locations: Locations,
+    endpoints: Endpoints,
+    drops: PerCpuArray<MapData, u64>,
+}
+
+impl Datapath {
+    /// Loads the programs over the maps pinned in `pin_dir`, or over new ones, and puts them in
+    /// place of those that an earlier run left on its devices.
+    pub fn open(config: &DatapathConfig) -> Result<Self, OpenError> {
+        object::check_kernel()?;
+        let pins = Pins::new(&config.pin_dir)?;
+        let mut ebpf = object::load(config, &pins)?;
+        let flows = take_map(&mut ebpf, "flows");
+        let flows = FlowMaps {
+            deletions: Deletions::from(&flows).map_err(|source| unusable("flows", source))?,
+            flows: HashMap::try_from(flows).map_err(|source| unusable("flows", source))?,
+            slots: mapped(&mut ebpf, "slots")?,
+        };
+        let locations = Locations::new(
+            mapped(&mut ebpf, "locations")?,
+            mapped(&mut ebpf, "location_rows")?,
+            Instant::now(),
+        );
+        let endpoints = Endpoints {
+            by_ifindex: typed(&mut ebpf, "endpoints")?,
+            rows: mapped(&mut ebpf, "endpoint_rows")?,
+        };
+        let drops = typed(&mut ebpf, "drops")?;
+        attach::refresh(&mut ebpf, &pins)?;
+        Ok(Datapath {
+            pins,
+            ebpf,
+            flows,
+            locations,
+            endpoints,
+            drops,
+        })
+    }
+
+    /// Puts the program for the router's own packets on the TAP; it must be the one given to
+    /// [`Datapath::open`].
+    pub fn attach_upcall(&mut self, tap_ifindex: u32) -> Result<(), AttachError> {
+        attach::attach(&mut self.ebpf, &self.pins, Role::Upcall, tap_ifindex)?;
+        attach::detach_others(&self.pins, Role::Upcall, tap_ifindex)
+    }
+
+    /// Lets an instance speak: its row first, then the program on the host side of its veth. To
+    /// repeat it changes nothing; another device or instance takes the former's place.
+    pub fn attach_endpoint(
+        &mut self,
+        endpoint: EndpointIndex,
+        config: &EndpointConfig,
+    ) -> Result<(), EndpointError> {
+        if self.endpoints.ifindex(endpoint) != Some(config.ifindex) {
+            self.detach_endpoint(endpoint)?;
+        }
+        self.endpoints
+            .insert(endpoint, config)
+            .map_err(|source| table_error(endpoint, source))?;
+        attach::attach(&mut self.ebpf, &self.pins, Role::Instance, config.ifindex)?;
+        Ok(())
+    }
+
+    /// Frees an endpoint's row and takes the program off its device; a free one is success. The
+    /// device must be gone or down: without the program, its packets would reach the host.
+    pub fn detach_endpoint(&mut self, endpoint: EndpointIndex) -> Result<(), EndpointError> {
+        if let Some(ifindex) = self.endpoints.ifindex(endpoint) {
+            attach::detach(&self.pins, Role::Instance, ifindex)?;
+        }
+        self.endpoints
+            .remove(endpoint)
+            .map_err(|source| table_error(endpoint, source))
+    }
+
+    /// Every endpoint in use with its instance and device, whether the device still exists or not.
+    pub fn endpoints(&self) -> Vec<(EndpointIndex, InstanceId, u32)> {
+        self.endpoints.list()
+    }
+
+    /// Makes both directions of a flow pass: reverse first, then forward, neither overwriting.
+    ///
+    /// Entries that already stand with the same values are success. On failure neither direction
+    /// is left behind. Costs two system calls.
+    pub fn open_flow(&mut self, entries: &FlowEntries, now: Moment) -> Result<(), FlowError> {
+        self.flows.open(entries, now)
+    }
+
+    /// Deletes both directions of flows; what is not there is success. The slots may be used
+    /// again once no packet can still hold them: let them rest for a second.
+    ///
+    /// Costs one system call. Tries all flows, whatever fails, and answers the first failure.
+    pub fn close_flows(&mut self, flows: &[FlowKeys]) -> Result<(), FlowError> {
+        self.flows.close(flows)
+    }
+
+    /// Points a location at the veth whose host side is `ifindex`, or nowhere: one atomic store,
+    /// which every flow towards it follows with its next packet.
+    pub fn set_location(
+        &mut self,
+        location: LocationIndex,
+        ifindex: Option<u32>,
+    ) -> Result<(), LocationError> {
+        self.locations.set(location, ifindex, Instant::now())
+    }
+
+    /// Reads what the kernel counted, without a system call.
+    pub fn read_flows(&self, flows: &[FlowSlots]) -> Vec<FlowReading> {
+        self.flows.read(flows)
+    }
+
+    /// Lists the flows that an earlier run left whole, and deletes the halves of others.
+    pub fn adopt_flows(&mut self) -> Result<Vec<AdoptedFlow>, AdoptError> {
+        self.flows.adopt()
+    }
+
+    /// How many packets the kernel dropped, for each reason of its own.
+    pub fn drop_counts(&self) -> Result<Vec<(DropReason, u64)>, MapError> {
+        drop_counters::read(&self.drops)
+    }
+
+    /// Returns one upcall credit: the router is done with one packet of this endpoint.
+    pub fn upcall_done(&self, endpoint: EndpointIndex) {
+        self.endpoints.upcall_done(endpoint);
+    }
+
+    /// Returns all upcall credits; for when no packet of this endpoint can be waiting.
+    pub fn upcalls_reset(&self, endpoint: EndpointIndex) {
+        self.endpoints.upcalls_reset(endpoint);
+    }
+
+    /// How many packets the kernel handed up for this endpoint, ever.
+    pub fn upcalls_sent(&self, endpoint: EndpointIndex) -> u64 {
+        self.endpoints.upcalls_sent(endpoint)
+    }
+
+    /// One of the loaded programs, to be run on made-up packets.
+    #[cfg(test)]
+    pub(crate) fn program(&mut self, name: &str) -> &mut aya::programs::SchedClassifier {
+        object::program(&mut self.ebpf, name)
+    }
+
+    /// Ends the data path: takes the programs off all devices and forgets every flow, even where the
+    /// pins cannot be opened; none at all is success.
+    pub fn unpin(pin_dir: &Path) -> io::Result<()> {
+        pins::remove_all(pin_dir)
+    }
+}
+
+fn table_error(endpoint: EndpointIndex, source: MapError) -> EndpointError {
+    EndpointError::Table {
+        endpoint,
+        source: Box::new(source),
+    }
+}
+
+fn typed<T: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, OpenError> {
+    T::try_from(take_map(ebpf, name)).map_err(|source| unusable(name, source))
+}
+
+fn unusable(name: &'static str, source: MapError) -> OpenError {
+    let source = Box::new(source);
+    OpenError::Map { name, source }
+}
+
+fn mapped<T: Row>(ebpf: &mut Ebpf, name: &'static str) -> Result<MappedArray<T>, OpenError> {
+    MappedArray::new(&take_array(ebpf, name)).map_err(|source| OpenError::Mapping { name, source })
+}

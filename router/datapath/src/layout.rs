@@ -1,0 +1,231 @@
+//! What the kernel's maps hold: the types of `bpf/layout.h`, byte for byte.
+
+use crate::mapped_array::Row;
+use margay_core::flow_key::{FlowKey, Protocol};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+/// `LAYOUT_VERSION` of `bpf/layout.h`.
+pub(crate) const LAYOUT_VERSION: u32 = 1;
+
+/// `SLOT_FORWARD`: client to server.
+pub(crate) const SLOT_FORWARD: u32 = 1 << 0;
+/// `SLOT_REWRITE`: the packet is delivered otherwise than its sender wrote it.
+pub(crate) const SLOT_REWRITE: u32 = 1 << 1;
+
+/// `TCP_SEEN_FIN`.
+pub(crate) const TCP_SEEN_FIN: u32 = 1 << 0;
+/// `TCP_SEEN_RST`.
+pub(crate) const TCP_SEEN_RST: u32 = 1 << 1;
+
+/// `LOCATION_NOWHERE`.
+pub(crate) const LOCATION_NOWHERE: u32 = 0;
+/// `LOCATION_LOCAL`: the peer of a veth on this host.
+pub(crate) const LOCATION_LOCAL: u32 = 1;
+
+/// `struct flow_key` as five words in memory order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct RawKey(pub(crate) [u64; 5]);
+
+// SAFETY: five integers without padding.
+unsafe impl aya::Pod for RawKey {}
+
+/// A key in the kernel that no flow of ours can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the kernel's flow table holds a key of the unknown protocol {0}")]
+pub(crate) struct ForeignKey(u8);
+
+impl RawKey {
+    /// `flow_key_fold()` of `bpf/flow.h`: tells a row that still belongs to its key.
+    pub(crate) fn fold(self) -> u64 {
+        self.0.iter().fold(0, |fold, word| fold ^ word)
+    }
+
+    /// The key as core writes it.
+    pub(crate) fn flow_key(self) -> Result<FlowKey, ForeignKey> {
+        let mut bytes = [0; 40];
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip(self.0) {
+            chunk.copy_from_slice(&word.to_ne_bytes());
+        }
+        let protocol = match i32::from(bytes[36]) {
+            libc::IPPROTO_TCP => Protocol::Tcp,
+            libc::IPPROTO_UDP => Protocol::Udp,
+            libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6 => Protocol::Echo,
+            _ => return Err(ForeignKey(bytes[36])),
+        };
+        let socket = |address: usize, port: usize| {
+            let mut octets = [0; 16];
+            octets.copy_from_slice(&bytes[address..address + 16]);
+            SocketAddr::new(
+                IpAddr::from(octets).to_canonical(),
+                u16::from_be_bytes([bytes[port], bytes[port + 1]]),
+            )
+        };
+        Ok(FlowKey {
+            source: socket(0, 32),
+            destination: socket(16, 34),
+            protocol,
+        })
+    }
+}
+
+impl From<FlowKey> for RawKey {
+    fn from(key: FlowKey) -> Self {
+        let protocol = match (key.protocol, key.source.is_ipv4()) {
+            (Protocol::Tcp, _) => libc::IPPROTO_TCP,
+            (Protocol::Udp, _) => libc::IPPROTO_UDP,
+            (Protocol::Echo, true) => libc::IPPROTO_ICMP,
+            (Protocol::Echo, false) => libc::IPPROTO_ICMPV6,
+        };
+        let mut bytes = [0; 40];
+        bytes[..16].copy_from_slice(&mapped_octets(key.source.ip()));
+        bytes[16..32].copy_from_slice(&mapped_octets(key.destination.ip()));
+        bytes[32..34].copy_from_slice(&key.source.port().to_be_bytes());
+        bytes[34..36].copy_from_slice(&key.destination.port().to_be_bytes());
+        bytes[36] = protocol as u8;
+
+        let mut words = [0; 5];
+        for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = u64::from_ne_bytes(chunk.try_into().expect("chunks of eight bytes"));
+        }
+        RawKey(words)
+    }
+}
+
+/// `union address`: IPv4 as `::ffff:a.b.c.d`.
+pub(crate) fn mapped_octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// `struct slot`: one direction of a flow.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Slot {
+    pub(crate) location: AtomicU32,
+    pub(crate) ingress_ifindex: AtomicU32,
+    pub(crate) flags: AtomicU32,
+    pub(crate) tcp_seen: AtomicU32,
+    pub(crate) packets: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) last_seen_ns: AtomicU64,
+    pub(crate) key_fold: AtomicU64,
+    pub(crate) peer: AtomicU32,
+    zero: [AtomicU32; 3],
+    delivered: [AtomicU64; 5],
+    pub(crate) client: AtomicU64,
+    pub(crate) server: AtomicU64,
+    pub(crate) opened_ns: AtomicU64,
+}
+
+impl Slot {
+    pub(crate) fn delivered(&self) -> RawKey {
+        RawKey(self.delivered.each_ref().map(|word| word.load(Relaxed)))
+    }
+
+    pub(crate) fn set_delivered(&self, key: RawKey) {
+        store_all(&self.delivered, key.0);
+    }
+}
+
+/// `struct location_cell`: names the row by which an identity is reached.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct LocationCell {
+    pub(crate) row: AtomicU32,
+    zero: AtomicU32,
+}
+
+/// `struct location_row`: one way to a location.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct LocationRow {
+    pub(crate) kind: AtomicU32,
+    pub(crate) ifindex: AtomicU32,
+}
+
+/// `struct endpoint`: one instance's attachment to the network.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Endpoint {
+    addresses: [AtomicU64; 8],
+    pub(crate) upcalls_sent: AtomicU64,
+    pub(crate) instance: AtomicU64,
+    pub(crate) ifindex: AtomicU32,
+    pub(crate) upcall_quota: AtomicU32,
+    zero_sent: [AtomicU64; 5],
+    pub(crate) upcalls_done: AtomicU64,
+    zero_done: [AtomicU64; 7],
+}
+
+impl Endpoint {
+    pub(crate) fn set_addresses(&self, addresses: [IpAddr; 4]) {
+        for (halves, address) in self.addresses.chunks_exact(2).zip(addresses) {
+            let octets = u128::from_ne_bytes(mapped_octets(address)).to_ne_bytes();
+            for (half, bytes) in halves.iter().zip(octets.chunks_exact(8)) {
+                let bytes = bytes.try_into().expect("chunks of eight bytes");
+                half.store(u64::from_ne_bytes(bytes), Relaxed);
+            }
+        }
+    }
+}
+
+fn store_all<const N: usize>(words: &[AtomicU64; N], values: [u64; N]) {
+    for (word, value) in words.iter().zip(values) {
+        word.store(value, Relaxed);
+    }
+}
+
+const _: () = assert!(size_of::<RawKey>() == 40);
+const _: () = assert!(size_of::<Slot>() == 128 && std::mem::offset_of!(Slot, delivered) == 64);
+const _: () = assert!(size_of::<LocationCell>() == 8 && size_of::<LocationRow>() == 8);
+const _: () = assert!(
+    size_of::<Endpoint>() == 192
+        && std::mem::offset_of!(Endpoint, upcalls_sent) == 64
+        && std::mem::offset_of!(Endpoint, upcalls_done) == 128
+);
+
+// SAFETY: atomic integers only, without padding, as asserted above.
+unsafe impl Row for Slot {}
+// SAFETY: as above.
+unsafe impl Row for LocationCell {}
+// SAFETY: as above.
+unsafe impl Row for LocationRow {}
+// SAFETY: as above.
+unsafe impl Row for Endpoint {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_survive_the_way_to_the_kernel_and_back() {
+        let v4: SocketAddr = "100.64.0.1:40000".parse().unwrap();
+        let v6: SocketAddr = "[fd00::7]:80".parse().unwrap();
+        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Echo] {
+            for address in [v4, v6] {
+                let key = FlowKey {
+                    source: address,
+                    destination: SocketAddr::new(address.ip(), 53),
+                    protocol,
+                };
+                assert_eq!(RawKey::from(key).flow_key(), Ok(key));
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_of_no_known_protocol_is_foreign() {
+        assert_eq!(RawKey([0; 5]).flow_key(), Err(ForeignKey(0)));
+    }
+
+    #[test]
+    fn layout_version_is_that_of_the_header() {
+        let header = include_str!("../bpf/layout.h");
+        assert!(header.contains(&format!("#define LAYOUT_VERSION {LAYOUT_VERSION}\n")));
+    }
+}

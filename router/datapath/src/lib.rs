@@ -1,0 +1,37 @@
+//! Acts on the kernel: eBPF flow table, loader, namespaces, upcall TAP.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        reason = "a test that panics has failed, as it should"
+    )
+)]
+
+pub mod adopt;
+pub mod attach;
+pub mod bpffs;
+pub mod datapath;
+pub mod device;
+pub mod device_watch;
+pub mod endpoints;
+pub mod flow_maps;
+pub mod locations;
+pub mod namespace;
+pub mod network;
+pub mod object;
+pub mod pins;
+pub mod requirements;
+pub mod tap;
+
+mod deletions;
+mod drop_counters;
+mod layout;
+mod mapped_array;
+mod slots;
+mod sysctl;
+
+#[cfg(test)]
+mod namespaced;
+#[cfg(test)]
+mod tests;

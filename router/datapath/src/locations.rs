@@ -1,0 +1,123 @@
+//! Where identities are: cells that name immutable rows, so that a move is one atomic store.
+
+use crate::layout::{LOCATION_LOCAL, LOCATION_NOWHERE, LocationCell, LocationRow};
+use crate::mapped_array::MappedArray;
+use margay_core::id::LocationIndex;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// The row that leads nowhere; a new cell names it, and it is never handed out.
+const NOWHERE: u32 = 0;
+
+/// How long a row rests after its cell named another: a packet that read the cell before may still
+/// be reading the row. A packet takes microseconds; a second is generous even to a stalled machine.
+const ROW_QUARANTINE: Duration = Duration::from_secs(1);
+
+/// Why an identity's location could not be set.
+#[derive(Debug, Error)]
+pub enum LocationError {
+    /// There is no such cell.
+    #[error("location {location} is beyond the {cells} cells: raise `endpoints_max`")]
+    NoSuchLocation {
+        /// The cell that was asked for.
+        location: LocationIndex,
+        /// How many cells there are.
+        cells: usize,
+    },
+    /// Every row is in use or rests.
+    #[error("no location row is free: too many moves within a second; try again after it")]
+    NoRowFree,
+}
+
+/// The cells, their rows, and which rows may be written.
+#[derive(Debug)]
+pub(crate) struct Locations {
+    cells: MappedArray<LocationCell>,
+    rows: MappedArray<LocationRow>,
+    free: Vec<u32>,
+    resting: VecDeque<(Instant, u32)>,
+}
+
+impl Locations {
+    /// Takes over cells as they stand; rows that an earlier run used rest before they are reused.
+    pub(crate) fn new(
+        cells: MappedArray<LocationCell>,
+        rows: MappedArray<LocationRow>,
+        now: Instant,
+    ) -> Self {
+        let named: BTreeSet<u32> = cells
+            .rows()
+            .map(|(_, cell)| cell.row.load(Acquire))
+            .collect();
+        let mut free = Vec::new();
+        let mut resting = VecDeque::new();
+        for (index, row) in rows.rows() {
+            if index == NOWHERE || named.contains(&index) {
+                continue;
+            }
+            if row.kind.load(Relaxed) == LOCATION_NOWHERE {
+                free.push(index);
+            } else {
+                resting.push_back((now, index));
+            }
+        }
+        Locations {
+            cells,
+            rows,
+            free,
+            resting,
+        }
+    }
+
+    /// Points a cell at the veth whose host side is `ifindex`, or nowhere.
+    pub(crate) fn set(
+        &mut self,
+        location: LocationIndex,
+        ifindex: Option<u32>,
+        now: Instant,
+    ) -> Result<(), LocationError> {
+        let Some(cell) = self.cells.row(location.0) else {
+            return Err(LocationError::NoSuchLocation {
+                location,
+                cells: self.cells.len(),
+            });
+        };
+        let old = cell.row.load(Relaxed);
+        if self.leads_to(old) == ifindex {
+            return Ok(());
+        }
+        let new = match ifindex {
+            Some(ifindex) => self.write_row(ifindex, now)?,
+            None => NOWHERE,
+        };
+        if let Some(cell) = self.cells.row(location.0) {
+            cell.row.store(new, Release);
+        }
+        if old != NOWHERE {
+            self.resting.push_back((now, old));
+        }
+        Ok(())
+    }
+
+    fn leads_to(&self, row: u32) -> Option<u32> {
+        let row = self.rows.row(row)?;
+        (row.kind.load(Relaxed) == LOCATION_LOCAL).then(|| row.ifindex.load(Relaxed))
+    }
+
+    /// Fills a free row that no cell names.
+    fn write_row(&mut self, ifindex: u32, now: Instant) -> Result<u32, LocationError> {
+        while let Some((since, row)) = self.resting.front()
+            && now.duration_since(*since) >= ROW_QUARANTINE
+        {
+            self.free.push(*row);
+            self.resting.pop_front();
+        }
+        let index = self.free.pop().ok_or(LocationError::NoRowFree)?;
+        let row = self.rows.row(index).ok_or(LocationError::NoRowFree)?;
+        row.ifindex.store(ifindex, Relaxed);
+        row.kind.store(LOCATION_LOCAL, Relaxed);
+        Ok(index)
+    }
+}

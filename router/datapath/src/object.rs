@@ -1,0 +1,195 @@
+//! The eBPF object: embedded, loaded over new or pinned maps.
+
+use crate::layout::{Endpoint, LAYOUT_VERSION, LocationCell, LocationRow, RawKey, Slot};
+use crate::pins::{MapShape, PinError, Pins, VERSION_MAP};
+use aya::maps::{Array, Map, MapData, MapError};
+use aya::programs::{ProgramError, SchedClassifier};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use std::io;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Built by `bpf/build`; checked in, so that users need no compiler for it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/margay.bpf.o");
+
+/// The program on the host side of each veth.
+pub(crate) const FROM_INSTANCE: &str = "from_instance";
+/// The program on the upcall TAP.
+pub(crate) const FROM_ROUTER: &str = "from_router";
+
+/// Where the kernel shows its own type information.
+const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Cells per endpoint: an identity that moved away or rests in quarantine keeps its cell while its
+/// endpoint is already another's.
+const LOCATIONS_PER_ENDPOINT: u32 = 4;
+
+/// Rows per cell: one in use, one resting after a move.
+const ROWS_PER_LOCATION: u32 = 2;
+
+/// What a data path is made of; must stay the same while it is pinned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatapathConfig {
+    /// A directory of our own on a bpffs.
+    pub pin_dir: PathBuf,
+    /// Entries of the flow table and rows of the slot array; a flow takes two of each. About 230
+    /// bytes of kernel memory each, taken at once: 262,144 take 60 MB.
+    pub flows_max: u32,
+    /// How many instances can be attached at a time.
+    pub endpoints_max: u32,
+    /// The upcall TAP.
+    pub tap_ifindex: u32,
+    /// The upcall TAP's Ethernet address.
+    pub tap_mac: [u8; 6],
+}
+
+/// Why the data path could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The kernel was built without BPF.
+    #[error("this kernel has no BPF: Margay needs Linux 6.6 or later with CONFIG_BPF_SYSCALL")]
+    NoBpf(#[source] io::Error),
+    /// The process may not use BPF.
+    #[error("this process may not use BPF: run as root, or with CAP_BPF and CAP_NET_ADMIN")]
+    NotPermitted(#[source] io::Error),
+    /// The kernel was built without type information.
+    #[error("this kernel has no {KERNEL_BTF}: Margay needs one built with CONFIG_DEBUG_INFO_BTF")]
+    NoBtf,
+    /// The pins cannot be used.
+    #[error(transparent)]
+    Pins(#[from] PinError),
+    /// The kernel did not take the maps.
+    #[error("cannot make the data path's maps")]
+    Maps(#[source] Box<EbpfError>),
+    /// A map cannot be used as meant.
+    #[error("cannot use the data path's map {name}")]
+    Map {
+        /// The map.
+        name: &'static str,
+        /// What went wrong.
+        source: Box<MapError>,
+    },
+    /// A map cannot be mapped into this process.
+    #[error("cannot map the data path's array {name}")]
+    Mapping {
+        /// The map.
+        name: &'static str,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// The kernel did not take a program.
+    #[error("the kernel refused the eBPF program {name}: Margay needs Linux 6.6 or later")]
+    Program {
+        /// The program.
+        name: &'static str,
+        /// What went wrong.
+        source: Box<ProgramError>,
+    },
+    /// The programs of the links of an earlier run could not be replaced.
+    #[error("cannot take over a device of an earlier run")]
+    Link(#[from] crate::attach::AttachError),
+}
+
+/// Every pinned map but that of the version.
+pub(crate) fn shapes(config: &DatapathConfig) -> [MapShape; 7] {
+    let shape = |name, key_bytes, value_bytes, entries| MapShape {
+        name,
+        key_bytes,
+        value_bytes,
+        entries,
+    };
+    let locations = config.endpoints_max.saturating_mul(LOCATIONS_PER_ENDPOINT);
+    // One row more than cells need: row 0 leads nowhere.
+    let rows = locations
+        .saturating_mul(ROWS_PER_LOCATION)
+        .saturating_add(1);
+    [
+        shape("flows", size_of::<RawKey>(), 4, config.flows_max),
+        shape("slots", 4, size_of::<Slot>(), config.flows_max),
+        shape("locations", 4, size_of::<LocationCell>(), locations),
+        shape("location_rows", 4, size_of::<LocationRow>(), rows),
+        shape("endpoints", 4, 4, config.endpoints_max),
+        shape(
+            "endpoint_rows",
+            4,
+            size_of::<Endpoint>(),
+            config.endpoints_max,
+        ),
+        shape("drops", 4, 8, crate::drop_counters::KERNEL_REASONS_MAX),
+    ]
+}
+
+/// Makes or finds the maps and loads the programs over them.
+pub(crate) fn load(config: &DatapathConfig, pins: &Pins) -> Result<Ebpf, OpenError> {
+    let shapes = shapes(config);
+    pins.check(&shapes)?;
+    let mut loader = EbpfLoader::new();
+    for shape in &shapes {
+        loader
+            .map_max_entries(shape.name, shape.entries)
+            .map_pin_path(shape.name, pins.map(shape.name));
+    }
+    let mut ebpf = loader
+        .map_pin_path(VERSION_MAP, pins.map(VERSION_MAP))
+        .override_global("upcall_ifindex", &config.tap_ifindex, true)
+        .override_global("upcall_mac", &config.tap_mac, true)
+        .load(OBJECT)
+        .map_err(|error| OpenError::Maps(Box::new(error)))?;
+    for name in [FROM_INSTANCE, FROM_ROUTER] {
+        program(&mut ebpf, name)
+            .load()
+            .map_err(|source| OpenError::Program {
+                name,
+                source: Box::new(source),
+            })?;
+    }
+    write_version(&mut ebpf).map_err(|source| OpenError::Map {
+        name: VERSION_MAP,
+        source: Box::new(source),
+    })?;
+    Ok(ebpf)
+}
+
+/// A program of the embedded object.
+pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
+    ebpf.program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .expect("the embedded object has both classifiers")
+}
+
+/// Takes a map out of the loaded object.
+pub(crate) fn take_map(ebpf: &mut Ebpf, name: &str) -> Map {
+    ebpf.take_map(name)
+        .expect("the embedded object has all maps that `shapes` names")
+}
+
+/// Takes an array out of the loaded object, to be mapped.
+pub(crate) fn take_array(ebpf: &mut Ebpf, name: &str) -> MapData {
+    match take_map(ebpf, name) {
+        Map::Array(data) => data,
+        other => unreachable!("{name} is declared as an array, found {other:?}"),
+    }
+}
+
+/// Tells what is missing before anything is made.
+pub(crate) fn check_kernel() -> Result<(), OpenError> {
+    if let Err(error) = Array::<MapData, u32>::create(1, 0) {
+        let source = match error {
+            MapError::CreateError { io_error, .. } => io_error,
+            other => io::Error::other(other),
+        };
+        return Err(match source.raw_os_error() {
+            Some(libc::EPERM) => OpenError::NotPermitted(source),
+            _ => OpenError::NoBpf(source),
+        });
+    }
+    if !Path::new(KERNEL_BTF).exists() {
+        return Err(OpenError::NoBtf);
+    }
+    Ok(())
+}
+
+fn write_version(ebpf: &mut Ebpf) -> Result<(), MapError> {
+    let mut versions: Array<_, u32> = Array::try_from(take_map(ebpf, VERSION_MAP))?;
+    versions.set(0, LAYOUT_VERSION, 0)
+}

@@ -1,0 +1,18 @@
+//! The data path under test: every program with packets in and out, then with real sockets.
+//!
+//! All of it needs root, and fails without.
+
+mod adoption;
+mod answer;
+mod flow_table;
+mod frames;
+mod hit;
+mod lab;
+mod live;
+mod miss;
+mod moves;
+mod object_file;
+mod opening;
+mod refused;
+mod rewrite;
+mod router_frames;

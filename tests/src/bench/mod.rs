@@ -1,0 +1,18 @@
+//! The benchmarks: one tool, equal conditions, interleaved rounds, medians with their spread.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
+pub mod conditions;
+pub mod config;
+pub mod haproxy;
+pub mod isolation;
+pub mod margay_host;
+pub mod measurement;
+pub mod metric;
+pub mod namespace;
+pub mod nat;
+pub mod path;
+pub mod report;
+pub mod same_host;
+pub mod statistics;
+pub mod targets;
+pub mod wire;

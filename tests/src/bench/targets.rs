@@ -1,0 +1,139 @@
+//! The targets that Margay must reach, and whether the figures do.
+
+use crate::bench::config::Config;
+use crate::bench::metric::Metric;
+use crate::bench::report::Figure;
+
+/// At least this share of what the direct veth pair reaches in the same run.
+const RATIOS_MIN: [(Metric, f64); 4] = [
+    (Metric::Rr, 0.92),
+    (Metric::Bulk, 0.95),
+    (Metric::Crr, 0.80),
+    (Metric::UdpPps, 0.82),
+];
+
+/// A first packet, which core decides about, may take this much longer than a later one.
+const FIRST_PACKET_EXTRA_MAX_US: f64 = 25.0;
+
+/// What Margay must be ahead of, and in which metrics.
+const AHEAD_OF: [(Config, &[Metric]); 5] = [
+    (Config::Bridge, &[Metric::Rr, Metric::Bulk, Metric::UdpPps]),
+    (
+        Config::Nft10000,
+        &[Metric::Rr, Metric::Bulk, Metric::UdpPps],
+    ),
+    (
+        Config::Iptables1,
+        &[Metric::Rr, Metric::Bulk, Metric::UdpPps, Metric::Crr],
+    ),
+    (
+        Config::Iptables10000,
+        &[Metric::Rr, Metric::Bulk, Metric::UdpPps, Metric::Crr],
+    ),
+    (Config::Haproxy, &[Metric::Rr, Metric::Bulk, Metric::Crr]),
+];
+
+/// A target and what was measured for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// The target in words.
+    pub target: String,
+    /// What was measured, in words.
+    pub measured: String,
+    /// Whether the target is reached.
+    pub reached: bool,
+}
+
+/// Judges the figures of each config of Margay that was measured.
+pub fn judge(figures: &[Figure]) -> Vec<Verdict> {
+    Config::ALL
+        .into_iter()
+        .filter(|config| config.is_margay())
+        .flat_map(|config| judge_config(figures, config))
+        .collect()
+}
+
+fn judge_config(figures: &[Figure], config: Config) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    for (metric, ratio_min) in RATIOS_MIN {
+        if let Some(figure) = find(figures, config, metric) {
+            verdicts.push(Verdict {
+                target: format!("{config} {metric} at least {ratio_min:.2} of direct-veth"),
+                measured: format!("{:.3}", figure.ratio),
+                reached: figure.ratio >= ratio_min,
+            });
+        }
+    }
+    let first = find(figures, config, Metric::FirstPacketUs);
+    let later = find(figures, config, Metric::LaterPacketUs);
+    if let (Some(first), Some(later)) = (first, later) {
+        let extra_us = first.value - later.value;
+        verdicts.push(Verdict {
+            target: format!("{config} first packet at most {FIRST_PACKET_EXTRA_MAX_US} us extra"),
+            measured: format!("{extra_us:.1} us"),
+            reached: extra_us <= FIRST_PACKET_EXTRA_MAX_US,
+        });
+    }
+    for (other, metrics) in AHEAD_OF {
+        for &metric in metrics {
+            let ours = find(figures, config, metric);
+            if let (Some(ours), Some(theirs)) = (ours, find(figures, other, metric)) {
+                verdicts.push(Verdict {
+                    target: format!("{config} {metric} ahead of {other}"),
+                    measured: format!("{:.3} against {:.3}", ours.ratio, theirs.ratio),
+                    reached: ours.ratio > theirs.ratio,
+                });
+            }
+        }
+    }
+    verdicts
+}
+
+fn find(figures: &[Figure], config: Config, metric: Metric) -> Option<&Figure> {
+    figures
+        .iter()
+        .find(|figure| figure.config == config && figure.metric == metric)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::report::tests::figure;
+
+    fn missed(figures: &[Figure]) -> Vec<String> {
+        let missed = judge(figures)
+            .into_iter()
+            .filter(|verdict| !verdict.reached);
+        missed.map(|verdict| verdict.target).collect()
+    }
+
+    #[test]
+    fn a_ratio_below_its_target_is_missed() {
+        let reached = figure(Config::Margay, Metric::Rr, 92.0, 0.92);
+        let short = figure(Config::Margay, Metric::Rr, 91.9, 0.919);
+        assert!(missed(&[reached]).is_empty());
+        assert_eq!(missed(&[short]), ["margay rr at least 0.92 of direct-veth"]);
+    }
+
+    #[test]
+    fn an_equal_figure_is_not_ahead() {
+        let ours = figure(Config::Margay, Metric::Bulk, 50.0, 0.99);
+        let theirs = figure(Config::Bridge, Metric::Bulk, 50.0, 0.99);
+        assert_eq!(missed(&[ours, theirs]), ["margay bulk ahead of bridge"]);
+    }
+
+    #[test]
+    fn a_first_packet_may_take_a_little_longer_only() {
+        let first = figure(Config::MargayV6, Metric::FirstPacketUs, 31.0, 5.0);
+        let later = figure(Config::MargayV6, Metric::LaterPacketUs, 5.9, 1.1);
+        assert_eq!(
+            missed(&[first, later]),
+            ["margay-v6 first packet at most 25 us extra"]
+        );
+    }
+
+    #[test]
+    fn others_are_not_judged() {
+        assert!(judge(&[figure(Config::Routed, Metric::Rr, 1.0, 0.1)]).is_empty());
+    }
+}

@@ -1,0 +1,86 @@
+//! `bench`: measures Margay against what people use today, in namespaces of its own.
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+use margay_tests::bench::conditions::{Conditions, CongestionControl};
+use margay_tests::bench::config::Config;
+use margay_tests::bench::same_host::{CLAIM_ROUNDS_MIN, Plan, ROUNDS_USUAL, run};
+use margay_tests::bench::{isolation, report};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Measures Margay against what people use today.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Two programs on one host.
+    SameHost(SameHost),
+}
+
+#[derive(clap::Args)]
+struct SameHost {
+    /// Writes one line of JSON a figure instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// How many interleaved rounds; with --json at least 9.
+    #[arg(long, default_value_t = ROUNDS_USUAL)]
+    rounds: usize,
+    /// Which configs, separated by commas; direct-veth is always measured too.
+    #[arg(long, value_delimiter = ',', default_values_t = Config::ALL)]
+    config: Vec<Config>,
+    /// How long one sample lasts.
+    #[arg(long, default_value_t = 0.2)]
+    seconds: f64,
+    /// The congestion control of every TCP socket.
+    #[arg(long, default_value_t = CongestionControl::Cubic)]
+    congestion_control: CongestionControl,
+    /// Set by this program itself when it starts again inside.
+    #[arg(long, hide = true)]
+    scratch: Option<PathBuf>,
+}
+
+impl SameHost {
+    fn plan(&self) -> Result<Plan> {
+        if self.json && self.rounds < CLAIM_ROUNDS_MIN {
+            bail!("--json makes claims: give --rounds {CLAIM_ROUNDS_MIN} or more, or leave it out");
+        }
+        let sample = Duration::try_from_secs_f64(self.seconds).context("--seconds")?;
+        if sample.is_zero() {
+            bail!("--seconds 0 measures nothing: give 0.05 or more");
+        }
+        let conditions = Conditions {
+            congestion_control: self.congestion_control,
+            sample,
+        };
+        Ok(Plan {
+            configs: self.config.clone(),
+            rounds: self.rounds,
+            conditions,
+        })
+    }
+}
+
+fn main() -> Result<ExitCode> {
+    let Bench::SameHost(arguments) = Arguments::parse().bench;
+    let plan = arguments.plan()?;
+    let Some(scratch) = &arguments.scratch else {
+        plan.check()?;
+        return isolation::run_isolated(std::env::args_os().skip(1));
+    };
+    isolation::settle_inside(scratch)?;
+    let figures = run(&plan, scratch)?;
+    let mut output = std::io::stdout().lock();
+    if arguments.json {
+        report::write_json(&figures, &mut output)?;
+    } else {
+        report::write_table(&figures, &mut output)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,42 @@
+//! `./x demo`: one host from its first name to a killed daemon, told step by step with its figures.
+
+mod denial;
+mod first_packet;
+mod names;
+mod outage;
+mod rebound;
+mod report;
+mod shop;
+mod spread;
+
+pub use report::Report;
+
+use crate::lab::Host;
+use anyhow::Result;
+use shop::Shop;
+use std::time::Instant;
+
+/// Runs every step on `host`, which has no daemon yet, and returns what was read.
+pub fn run(host: &Host) -> Result<Report> {
+    let began = Instant::now();
+    let shop = Shop::open(host)?;
+    let mut report = Report::default();
+    names::ask(&shop, &mut report)?;
+    spread::measure(&shop, &mut report)?;
+    first_packet::count(&shop, &mut report)?;
+    denial::show(&shop, &mut report)?;
+    rebound::show(&shop, &mut report)?;
+    outage::survive(&shop, &mut report)?;
+    report.seconds = began.elapsed().as_secs();
+    Ok(report)
+}
+
+/// Says what comes next.
+fn chapter(title: &str) {
+    println!("\n== {title}");
+}
+
+/// Says what was seen.
+fn tell(line: impl AsRef<str>) {
+    println!("   {}", line.as_ref());
+}

@@ -1,0 +1,323 @@
+//! A whole Margay host on this machine, in namespaces of its own that end with their owner.
+
+mod cgroup;
+mod namespaces;
+pub mod programs;
+mod reading;
+mod signals;
+mod wait;
+
+pub use namespaces::PLACE;
+pub use reading::{Flow, Instance, Status};
+pub use signals::end_on_signal;
+pub use wait::until;
+
+use anyhow::{Context, Result, bail, ensure};
+use namespaces::Namespaces;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tempfile::NamedTempFile;
+
+/// How long a daemon may take to answer after its start, on a busy machine.
+const START_MAX: Duration = Duration::from_secs(20);
+
+/// How long `margay down` may take before the kernel is asked to end everything.
+const DOWN_SECONDS_MAX: &str = "15";
+
+/// How long a killed process may take to be gone.
+const GONE_SECONDS_MAX: &str = "10";
+
+/// The first process of a pid namespace is gone when all others in it are.
+const KILL: &str = r#"kill -9 "$1" && while kill -0 "$1" 2>/dev/null; do :; done"#;
+
+/// How much of the daemon's log a failure shows.
+const LOG_BYTES_SHOWN: usize = 8 * 1024;
+
+/// A host: namespaces, a daemon in them, and the command line to talk to it.
+pub struct Host {
+    namespaces: Namespaces,
+    binaries: PathBuf,
+    daemon: Mutex<Option<Child>>,
+    log: NamedTempFile,
+    /// Held by whoever ends the host; the others wait until it is gone.
+    ending: Mutex<()>,
+}
+
+impl Host {
+    /// Makes a host and waits until its daemon answers.
+    pub fn start() -> Result<Host> {
+        let host = Host::without_daemon()?;
+        host.start_daemon().with_context(|| host.log_tail())?;
+        Ok(host)
+    }
+
+    /// Makes a host with no daemon in it yet.
+    pub fn without_daemon() -> Result<Host> {
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "a whole host needs root: it makes namespaces and loads eBPF"
+        );
+        Ok(Host {
+            namespaces: Namespaces::new()?,
+            binaries: binaries()?,
+            daemon: Mutex::new(None),
+            log: tempfile::Builder::new()
+                .append(true)
+                .tempfile()
+                .context("cannot make a file for the daemon's log")?,
+            ending: Mutex::new(()),
+        })
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub fn start_daemon(&self) -> Result<()> {
+        self.start_daemon_with(&[])
+    }
+
+    /// Starts the daemon with further options of `margay up`, and waits until it answers.
+    pub fn start_daemon_with(&self, options: &[&str]) -> Result<()> {
+        for name in ["margay", "margay-keeper"] {
+            let path = self.binary(name);
+            ensure!(
+                path.is_file(),
+                "no {}; build it: cargo build -p {name}",
+                path.display()
+            );
+        }
+        let mut command = self.namespaces.command(self.binary("margay"));
+        command.args(["up", "--state"]).arg(state_directory());
+        command.arg("--run").arg(run_directory()).args(options);
+        let log = || {
+            self.log
+                .as_file()
+                .try_clone()
+                .context("cannot share the log")
+        };
+        command.stdin(Stdio::null()).stdout(log()?).stderr(log()?);
+        let child = command.spawn().context("cannot start the daemon")?;
+        *self.daemon() = Some(child);
+        until("the daemon answers", START_MAX, || {
+            if let Some(child) = self.daemon().as_mut()
+                && let Some(status) = child.try_wait()?
+            {
+                bail!("the daemon ended at once ({status})");
+            }
+            Ok(self.status().ok())
+        })?;
+        Ok(())
+    }
+
+    /// Kills the daemon with SIGKILL, waits until it is gone, and says when the signal was sent.
+    pub fn kill_daemon(&self) -> Result<Instant> {
+        self.kill_daemon_at(self.status()?.pid)
+    }
+
+    /// Kills the daemon, whose process is known already: at once, whatever it is busy with.
+    pub fn kill_daemon_at(&self, pid: u32) -> Result<Instant> {
+        let sent = self.kill(pid)?;
+        if let Some(mut child) = self.daemon().take() {
+            child.wait().context("cannot wait for the daemon")?;
+        }
+        Ok(sent)
+    }
+
+    /// Kills a process of the host with SIGKILL, waits until nothing is left of it, and says when
+    /// the signal was sent.
+    pub fn kill(&self, pid: u32) -> Result<Instant> {
+        let sent = Instant::now();
+        let mut command = self.command("timeout");
+        command.args([GONE_SECONDS_MAX, "sh", "-c", KILL, "sh", &pid.to_string()]);
+        let output = command.output()?;
+        ensure!(
+            output.status.success(),
+            "cannot kill {pid}: {}",
+            stderr(&output)
+        );
+        Ok(sent)
+    }
+
+    /// A command that will run in the host's namespaces.
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        self.namespaces.command(program)
+    }
+
+    /// A command that will run inside an instance.
+    pub fn exec(&self, instance: &str, words: &[&str]) -> Command {
+        let mut command = self.margay(&["exec", instance, "--"]);
+        command.args(words);
+        command
+    }
+
+    /// Runs a command inside an instance and returns what it printed, or why it failed.
+    pub fn run(&self, instance: &str, words: &[&str]) -> Result<String> {
+        let output = self.exec(instance, words).stdin(Stdio::null()).output()?;
+        let said = || format!("{}{}", stdout(&output), stderr(&output));
+        ensure!(
+            output.status.success(),
+            "`{}` in {instance} failed ({}): {}",
+            words.join(" "),
+            output.status,
+            said()
+        );
+        Ok(stdout(&output))
+    }
+
+    /// A `margay` command to this host's daemon.
+    pub fn margay(&self, words: &[&str]) -> Command {
+        let mut command = self.namespaces.command(self.binary("margay"));
+        command.arg("--run").arg(run_directory()).args(words);
+        command
+    }
+
+    /// Applies a composition.
+    pub fn apply(&self, composition: &str) -> Result<()> {
+        let path = self.write("composition.toml", composition)?;
+        self.answer(&["apply", &path.display().to_string()])?;
+        Ok(())
+    }
+
+    /// The instances, by `margay ps`.
+    pub fn instances(&self) -> Result<Vec<Instance>> {
+        self.read(&["ps", "--json"])
+    }
+
+    /// The flows, by `margay flows`.
+    pub fn flows(&self) -> Result<Vec<Flow>> {
+        self.read(&["flows", "--json"])
+    }
+
+    /// The drops by reason, by `margay drops`.
+    pub fn drops(&self) -> Result<BTreeMap<String, u64>> {
+        self.read(&["drops", "--json"])
+    }
+
+    /// The daemon, by `margay status`.
+    pub fn status(&self) -> Result<Status> {
+        self.read(&["status", "--json"])
+    }
+
+    /// Waits until every instance of the host is ready and returns them.
+    pub fn until_ready(&self, limit: Duration) -> Result<Vec<Instance>> {
+        let ready = until("every instance is ready", limit, || {
+            let instances = self.instances()?;
+            let all = !instances.is_empty() && instances.iter().all(|it| it.ready);
+            Ok(all.then_some(instances))
+        });
+        ready.with_context(|| format!("instances: {:#?}", self.instances()))
+    }
+
+    /// Writes a file that instances can read and returns its path inside the host.
+    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> Result<PathBuf> {
+        self.namespaces.write(name, bytes.as_ref())
+    }
+
+    /// Ends everything: the instances, the keeper, the daemon, the namespaces. May be called twice.
+    pub fn end(&self) {
+        let _ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        self.end_now();
+    }
+
+    /// Ends everything, then this program; nobody who ends the host meanwhile goes on.
+    fn end_and_exit(&self, status: i32) -> ! {
+        let _ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        self.end_now();
+        std::process::exit(status)
+    }
+
+    fn end_now(&self) {
+        let daemon = self.daemon().take();
+        if self.namespaces.living() && daemon.is_some() {
+            // `down` is polite; what it leaves, the kernel ends with the pid namespace.
+            let mut command = self.namespaces.command("timeout");
+            command.arg(DOWN_SECONDS_MAX).arg(self.binary("margay"));
+            command.arg("--run").arg(run_directory()).arg("down");
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            command.status().ok();
+        }
+        self.namespaces.end();
+        if let Some(mut child) = daemon {
+            child.wait().ok();
+        }
+    }
+
+    /// The end of what the daemon and the keeper wrote.
+    pub fn log_tail(&self) -> String {
+        match std::fs::read(self.log.path()) {
+            Ok(bytes) => {
+                let shown = bytes.len().saturating_sub(LOG_BYTES_SHOWN);
+                let text = String::from_utf8_lossy(&bytes[shown..]);
+                format!("the daemon's log ends with:\n{text}")
+            }
+            Err(error) => format!("the daemon's log is unreadable: {error}"),
+        }
+    }
+
+    fn answer(&self, words: &[&str]) -> Result<String> {
+        let output = self.margay(words).stdin(Stdio::null()).output()?;
+        let command = words.join(" ");
+        ensure!(
+            output.status.success(),
+            "`margay {command}` failed: {}",
+            stderr(&output)
+        );
+        Ok(stdout(&output))
+    }
+
+    fn read<T: DeserializeOwned>(&self, words: &[&str]) -> Result<T> {
+        let text = self.answer(words)?;
+        let command = words.join(" ");
+        serde_json::from_str(&text)
+            .with_context(|| format!("`margay {command}` printed what is not expected: {text}"))
+    }
+
+    fn binary(&self, name: &str) -> PathBuf {
+        self.binaries.join(name)
+    }
+
+    fn daemon(&self) -> MutexGuard<'_, Option<Child>> {
+        self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Where the daemon keeps its state, inside the host.
+pub fn state_directory() -> PathBuf {
+    Path::new(PLACE).join("state")
+}
+
+/// Where the daemon's sockets are, inside the host.
+pub fn run_directory() -> PathBuf {
+    Path::new(PLACE).join("run")
+}
+
+/// Where cargo puts programs: this program's directory, or for a test the one above it.
+fn binaries() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot find this program's own path")?;
+    let test = own.parent().is_some_and(|it| it.ends_with("deps"));
+    let directory = own.ancestors().nth(if test { 2 } else { 1 });
+    Ok(directory
+        .context("a program lies in a directory")?
+        .to_path_buf())
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr)
+        .trim_end()
+        .to_owned()
+}

@@ -1,0 +1,151 @@
+//! Namespaces that end with their owner: a pid namespace whose first process waits on our pipe.
+
+use super::cgroup::Cgroup;
+use anyhow::{Context, Result, ensure};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+/// Where the host's own tmpfs is mounted, seen only inside it.
+///
+/// Instances see it too: their root is the host's. `/mnt` is more likely to hold somebody's clone.
+pub const PLACE: &str = "/media";
+
+/// Makes the namespaces from the host's own cgroup, where the cgroup namespace then begins.
+/// Arguments: cgroup, script of the first process, and its arguments.
+const MAKE: &str = r#"
+echo 0 >"$1/cgroup.procs"
+script=$2
+shift 2
+exec unshare --net --mount --propagation private --cgroup --pid --fork --kill-child -- \
+    sh -c "$script" sh "$@"
+"#;
+
+/// Enters the namespaces, and the cgroup: with `nsdelegate` (systemd's way to mount cgroup2) nobody
+/// may make a cgroup inside who is not in one inside. Arguments: cgroup, first process, command.
+const ENTER: &str = r#"
+echo 0 >"$1/cgroup.procs"
+first=$2
+shift 2
+exec nsenter --net --mount --cgroup --pid --target "$first" -- "$@"
+"#;
+
+/// The first process: it reports its pid as we see it, lays out the host, and waits on the pipe.
+///
+/// The kernel refuses one cgroup2 on another, hence the `umount`s, which nobody outside sees.
+/// `cat` is not its last command, so that the shell stays and reaps orphans.
+const FIRST_PROCESS: &str = r#"
+set -eu
+read -r pid rest </proc/self/stat
+mount -t proc proc /proc
+mount -t tmpfs -o mode=755 margay-lab "$1"
+mkdir "$1/state" "$1/run"
+while umount "$2" 2>/dev/null; do :; done
+mount -t cgroup2 cgroup2 "$2"
+ip link set lo up
+echo "$pid"
+cat >/dev/null
+exit 0
+"#;
+
+/// Network, mount, cgroup and pid namespaces of one host.
+pub(super) struct Namespaces {
+    first_process: String,
+    cgroup_path: PathBuf,
+    owner: Mutex<Option<Owner>>,
+}
+
+/// What holds the namespaces; dropping it ends every process in them.
+struct Owner {
+    unshare: Child,
+    _cgroup: Cgroup,
+}
+
+impl Namespaces {
+    pub(super) fn new() -> Result<Namespaces> {
+        let cgroup = Cgroup::new()?;
+        let cgroup_path = cgroup.path.clone();
+        let mut command = Command::new("sh");
+        command.args(["-c", MAKE, "sh"]).arg(&cgroup.path);
+        command.args([FIRST_PROCESS, PLACE]).arg(&cgroup.mount);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        // Ctrl-C is ours to handle: a group of its own does not get it from the terminal.
+        command.process_group(0);
+        let mut unshare = command.spawn().context("cannot start a shell")?;
+        let stdout = unshare.stdout.take().context("its output is a pipe")?;
+        let owner = Mutex::new(Some(Owner {
+            unshare,
+            _cgroup: cgroup,
+        }));
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        let first_process = line.trim_end().to_owned();
+        ensure!(!first_process.is_empty(), "cannot make a host's namespaces");
+        Ok(Namespaces {
+            first_process,
+            cgroup_path,
+            owner,
+        })
+    }
+
+    /// A command that will run inside, in a process group of its own.
+    pub(super) fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", ENTER, "sh"]).arg(&self.cgroup_path);
+        command.arg(&self.first_process).arg(program.as_ref());
+        command.process_group(0);
+        command
+    }
+
+    /// Writes a file that everyone inside can read, and run.
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+        let path = Path::new(PLACE).join(name);
+        let script = r#"mkdir -p "${1%/*}" && cat >"$1" && chmod 755 "$1""#;
+        let mut command = self.command("sh");
+        command
+            .args(["-c", script, "sh"])
+            .arg(&path)
+            .stdin(Stdio::piped());
+        let mut child = command.spawn().context("cannot start a shell inside")?;
+        child
+            .stdin
+            .take()
+            .context("its input is a pipe")?
+            .write_all(bytes)?;
+        ensure!(
+            child.wait()?.success(),
+            "cannot write {} inside",
+            path.display()
+        );
+        Ok(path)
+    }
+
+    /// Whether they still stand.
+    pub(super) fn living(&self) -> bool {
+        self.owner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+    }
+
+    /// Ends every process inside. May be called twice.
+    pub(super) fn end(&self) {
+        drop(
+            self.owner
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // The first process reads the end of this pipe and exits; the kernel kills all the others,
+        // and `unshare` returns once they are gone.
+        drop(self.unshare.stdin.take());
+        self.unshare.wait().ok();
+    }
+}

@@ -1,0 +1,20 @@
+//! What goes wrong on a host, and what must not follow from it. Needs root.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, as it should"
+)]
+
+mod crashes;
+mod devices;
+mod disk;
+mod down;
+mod escape;
+mod floods;
+mod limits;
+mod operators;
+mod outage;
+mod programs;
+mod resolvers;
+mod start;
+mod world;
