@@ -1,170 +1,204 @@
-//! Balancing: which of several ready instances takes the next flow, and in which order DNS names them.
+//! Balancing: which of several instances takes a caller's next flow, in which order DNS names them,
+//! and in which shares its flows spread over them.
+//!
+//! All three are asked of one [`Balancer`], so that answers, first packets and whatever the kernel
+//! opens by itself agree. A caller that is itself a candidate takes its own flow only when it is alone.
+
+mod draw;
+
+pub use draw::Draw;
+pub(crate) use draw::mix;
 
 use crate::composition::Balance;
 use crate::id::InstanceId;
+use draw::{in_turn, scale};
+use std::cmp::Ordering;
+use std::num::NonZeroU32;
 
 /// An instance that could take a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// Which.
     pub instance: InstanceId,
+    /// Its part of the flows beside those of its siblings.
+    pub weight: NonZeroU32,
     /// How many flows it holds now.
     pub load: u32,
 }
 
-/// The index of the candidate that takes the next flow; `None` if there is none.
-///
-/// `draw` is a counter for [`Balance::RoundRobin`] and a random number for [`Balance::TwoChoices`].
-pub fn choose(balance: Balance, candidates: &[Candidate], draw: u64) -> Option<usize> {
-    let count = candidates.len() as u64;
-    if count == 0 {
-        return None;
+impl Candidate {
+    /// Which of two is less loaded for its weight.
+    fn by_load(&self, other: &Candidate) -> Ordering {
+        let (own, others) = (u64::from(self.load), u64::from(other.load));
+        let product = own * u64::from(other.weight.get());
+        product.cmp(&(others * u64::from(self.weight.get())))
     }
-    let index = match balance {
-        Balance::RoundRobin => draw % count,
-        Balance::TwoChoices => {
-            let (one, other) = two_of(count, draw);
-            let load = |index: u64| candidates[index as usize].load;
-            if load(other) < load(one) { other } else { one }
-        }
-    };
-    Some(index as usize)
 }
 
-/// Up to `limit` different indices, the choice for the next flow first and its followers after it.
-pub fn order(
+/// The part of a caller's flows that an instance takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Which.
+    pub instance: InstanceId,
+    /// Its part beside those of the others, at least 1.
+    pub weight: u64,
+}
+
+/// How the flows to one service spread over the instances that can take them at one moment.
+#[derive(Clone, Debug)]
+pub struct Balancer {
     balance: Balance,
-    candidates: &[Candidate],
-    draw: u64,
-    limit: usize,
-) -> impl ExactSizeIterator<Item = usize> + use<> {
-    let count = candidates.len();
-    let first = choose(balance, candidates, draw).unwrap_or(0);
-    (0..count.min(limit)).map(move |step| (first + step) % count)
+    candidates: Vec<Candidate>,
+    /// Each candidate's end on a line on which they lie side by side, each as long as its weight.
+    ends: Vec<u64>,
 }
 
-/// Two different indices below `count`, twice the same one if it is 1.
-fn two_of(count: u64, draw: u64) -> (u64, u64) {
-    let (high, low) = (draw >> 32, draw & 0xffff_ffff);
-    let one = scale(low, count);
-    let other = scale(high, count.saturating_sub(1));
-    (
-        one,
-        if other < one || count == 1 {
-            other
-        } else {
-            other + 1
-        },
-    )
-}
-
-/// Maps a random 32-bit number to `0..count` (Lemire 2019, without the rejection: the bias is below
-/// count / 2^32).
-fn scale(random: u64, count: u64) -> u64 {
-    (random * count) >> 32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use rand::{RngCore, SeedableRng, rngs::SmallRng};
-    use std::collections::BTreeSet;
-
-    const BALANCES: [Balance; 2] = [Balance::RoundRobin, Balance::TwoChoices];
-
-    fn candidates(loads: &[u32]) -> Vec<Candidate> {
-        let with_id = |(index, load): (u64, &u32)| Candidate {
-            instance: InstanceId(index),
-            load: *load,
-        };
-        (0..).zip(loads).map(with_id).collect()
-    }
-
-    /// How many of `draws` fall on each candidate while loads stay as they are.
-    fn spread(balance: Balance, loads: &[u32], draws: impl Iterator<Item = u64>) -> Vec<u32> {
-        let candidates = candidates(loads);
-        let mut hits = vec![0; loads.len()];
-        for draw in draws {
-            hits[choose(balance, &candidates, draw).unwrap()] += 1;
-        }
-        hits
-    }
-
-    fn random(seed: u64) -> impl Iterator<Item = u64> {
-        let mut random = SmallRng::seed_from_u64(seed);
-        std::iter::repeat_with(move || random.next_u64())
-    }
-
-    #[test]
-    fn nobody_is_chosen_from_nobody() {
-        for balance in BALANCES {
-            assert_eq!(choose(balance, &[], 7), None);
-            assert_eq!(order(balance, &[], 7, 8).count(), 0);
+impl Balancer {
+    /// Balances between `candidates` as `balance` says.
+    pub fn new(balance: Balance, candidates: Vec<Candidate>) -> Self {
+        let weight = |candidate: &Candidate| u64::from(candidate.weight.get());
+        // In lowest terms, so that equal weights make taking turns what it says.
+        let unit = candidates.iter().map(weight).fold(0, draw::common_divisor);
+        let lengths = candidates.iter().map(|candidate| weight(candidate) / unit);
+        let ends = lengths.scan(0, |end, length| {
+            *end += length;
+            Some(*end)
+        });
+        Balancer {
+            balance,
+            ends: ends.collect(),
+            candidates,
         }
     }
 
-    #[test]
-    fn two_choices_never_takes_the_most_loaded() {
-        let hits = spread(Balance::TwoChoices, &[5, 5, 9, 5], random(1).take(4_000));
-        assert_eq!(hits[2], 0);
+    /// Between whom it chooses; the others of its answers are indices into these.
+    pub fn candidates(&self) -> &[Candidate] {
+        &self.candidates
     }
 
-    #[test]
-    fn two_choices_keeps_loads_closer_than_one_random_choice() {
-        let mut loads = candidates(&[0; 32]);
-        let mut single = [0u32; 32];
-        for draw in random(2).take(32_000) {
-            let index = choose(Balance::TwoChoices, &loads, draw).unwrap();
-            loads[index].load += 1;
-            single[scale(draw & 0xffff_ffff, 32) as usize] += 1;
-        }
-        let two = loads.iter().map(|one| one.load);
-        let width = |it: &mut dyn Iterator<Item = u32>| {
-            let all: Vec<_> = it.collect();
-            all.iter().max().unwrap() - all.iter().min().unwrap()
-        };
-        assert!(
-            width(&mut two.clone()) <= 8,
-            "{:?}",
-            two.collect::<Vec<_>>()
-        );
-        assert!(width(&mut single.iter().copied()) > 50);
-    }
-
-    proptest! {
-        #[test]
-        fn round_robin_takes_each_in_turn(count in 1usize..40, start in any::<u32>()) {
-            let start = u64::from(start);
-            let draws = start..start + 3 * count as u64;
-            prop_assert_eq!(spread(Balance::RoundRobin, &vec![0; count], draws), vec![3; count]);
-        }
-
-        #[test]
-        fn two_choices_is_even_over_equal_loads(count in 1usize..20, seed in any::<u64>()) {
-            let hits = spread(Balance::TwoChoices, &vec![3; count], random(seed).take(400 * count));
-            // Six standard deviations around 400.
-            prop_assert!(hits.iter().all(|hits| (280..=520).contains(hits)), "{:?}", hits);
-        }
-
-        #[test]
-        fn the_two_differ(count in 2u64..50, draw in any::<u64>()) {
-            let (one, other) = two_of(count, draw);
-            prop_assert!(one != other && one < count && other < count);
-        }
-
-        #[test]
-        fn order_begins_with_the_choice_and_repeats_nobody(
-            loads in proptest::collection::vec(0u32..9, 1..30), draw in any::<u64>(), limit in 1usize..12,
-        ) {
-            let candidates = candidates(&loads);
-            for balance in BALANCES {
-                let order: Vec<_> = order(balance, &candidates, draw, limit).collect();
-                prop_assert_eq!(order.first().copied(), choose(balance, &candidates, draw));
-                prop_assert_eq!(order.len(), limit.min(loads.len()));
-                prop_assert_eq!(order.iter().collect::<BTreeSet<_>>().len(), order.len());
-                prop_assert!(order.iter().all(|index| *index < loads.len()));
+    /// The index of the candidate that takes the next flow of `caller`; `None` if there is none.
+    pub fn choose(&self, caller: InstanceId, draw: Draw) -> Option<usize> {
+        let own = self.own(caller);
+        match self.balance {
+            Balance::RoundRobin => self.at([own, None], |whole| in_turn(draw.turn, whole)),
+            Balance::TwoChoices => {
+                let one = self.at([own, None], |whole| scale(mix(draw.random), whole))?;
+                let again = mix(!draw.random);
+                let other = self.at([own, Some(one)], |whole| scale(again, whole));
+                let less = |other: &usize| {
+                    let (one, other) = (&self.candidates[one], &self.candidates[*other]);
+                    other.by_load(one) == Ordering::Less
+                };
+                other.filter(less).or(Some(one))
             }
         }
     }
+
+    /// Up to `limit` different indices: the choice for the next flow of `caller` first, then those
+    /// that follow it, the caller itself last.
+    pub fn order(
+        &self,
+        caller: InstanceId,
+        draw: Draw,
+        limit: usize,
+    ) -> impl Iterator<Item = usize> + use<> {
+        let count = self.candidates.len();
+        let own = self.own(caller);
+        let first = self.choose(caller, draw).unwrap_or(0);
+        let round = (0..count).map(move |step| (first + step) % count);
+        let others = round.filter(move |index| Some(*index) != own);
+        others.chain(own).take(limit)
+    }
+
+    /// In which shares many flows of `caller` would spread now; those that get none are left out.
+    pub fn shares(&self, caller: InstanceId) -> Vec<Share> {
+        let own = self.own(caller);
+        let others = (0..self.candidates.len()).filter(|index| Some(*index) != own);
+        let weights: Vec<(usize, u64)> = match self.balance {
+            Balance::RoundRobin => others.map(|index| (index, self.length(index))).collect(),
+            Balance::TwoChoices => self.shares_of_two_choices(others.collect()),
+        };
+        let weights = weights.into_iter().filter(|(_, weight)| *weight > 0);
+        let share = |(index, weight): (usize, u64)| Share {
+            instance: self.candidates[index].instance,
+            weight,
+        };
+        weights.map(share).collect()
+    }
+
+    /// The place of `caller` among the candidates, unless it is alone.
+    fn own(&self, caller: InstanceId) -> Option<usize> {
+        let own = |candidate: &Candidate| candidate.instance == caller;
+        let alone = self.candidates.len() == 1;
+        let own = self.candidates.iter().position(own);
+        own.filter(|_| !alone)
+    }
+
+    /// How long a candidate is on the line.
+    fn length(&self, index: usize) -> u64 {
+        self.ends[index] - self.start(index)
+    }
+
+    /// Where a candidate begins on the line.
+    fn start(&self, index: usize) -> u64 {
+        index.checked_sub(1).map_or(0, |before| self.ends[before])
+    }
+
+    /// The candidate at the point that is found on the line without those that are passed over;
+    /// `None` if nothing of it is left.
+    fn at(&self, mut passed: [Option<usize>; 2], find: impl Fn(u64) -> u64) -> Option<usize> {
+        passed.sort_unstable();
+        let passed = || passed.iter().flatten().copied();
+        let whole = self.ends.last().copied().unwrap_or(0);
+        let left = whole - passed().map(|index| self.length(index)).sum::<u64>();
+        if left == 0 {
+            return None;
+        }
+        let mut point = find(left);
+        for index in passed() {
+            if point >= self.start(index) {
+                point += self.length(index);
+            }
+        }
+        Some(self.ends.partition_point(|end| *end <= point))
+    }
+
+    /// How often each of `among` is the less loaded of two that are drawn one after the other.
+    fn shares_of_two_choices(&self, mut among: Vec<usize>) -> Vec<(usize, u64)> {
+        /// The sum of all shares: fine enough for a thousand instances of uneven weights.
+        const WHOLE: f64 = (1_u64 << 40) as f64;
+        if among.len() == 1 {
+            return among.into_iter().map(|only| (only, 1)).collect();
+        }
+        let by_load =
+            |one: &usize, other: &usize| self.candidates[*one].by_load(&self.candidates[*other]);
+        among.sort_by(by_load);
+        let length = |index: &usize| self.length(*index) as f64;
+        let whole: f64 = among.iter().map(length).sum();
+        // What is drawn beside a candidate: of the more loaded, as second and as first.
+        let (mut as_second, mut as_first) = (0.0, 0.0);
+        let mut shares = Vec::with_capacity(among.len());
+        for equals in among
+            .chunk_by(|one, other| by_load(one, other).is_eq())
+            .rev()
+        {
+            let equal: f64 = equals.iter().map(length).sum();
+            for index in equals {
+                let own = length(index);
+                // Of two equally loaded ones the first that is drawn is taken.
+                let drawn_first = (as_second + equal - own) / (whole - own);
+                let share = own / whole * (drawn_first + as_first);
+                shares.push((*index, (share * WHOLE).round() as u64));
+            }
+            as_second += equal;
+            as_first += equals
+                .iter()
+                .map(|index| length(index) / (whole - length(index)))
+                .sum::<f64>();
+        }
+        shares
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,13 @@
 //! What DNS answers: a pure function over an immutable snapshot of names.
 
 use crate::address::VirtualIp;
-use crate::balance::{Candidate, order};
+use crate::balance::{Balancer, Candidate, Draw, mix};
 use crate::composition::Balance;
 use crate::id::InstanceId;
 use crate::name::{AutomatonName, ZONE};
 use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 
 /// The most addresses in one answer: eight AAAA records behind the longest name, with header and
 /// EDNS, make 506 bytes, and every client takes 512 (RFC 1035 section 4.2.1).
@@ -45,8 +46,7 @@ pub struct NamedInstance {
 /// A service in the shape that answers are made from: candidates and addresses side by side.
 #[derive(Debug)]
 struct Service {
-    balance: Balance,
-    candidates: Vec<Candidate>,
+    balancer: Balancer,
     called: Vec<VirtualIp>,
     callers: BTreeSet<InstanceId>,
 }
@@ -65,11 +65,12 @@ impl From<NamedService> for Service {
     fn from(service: NamedService) -> Self {
         let candidate = |named: &NamedInstance| Candidate {
             instance: named.instance,
+            weight: NonZeroU32::MIN,
             load: named.load,
         };
+        let candidates = service.instances.iter().map(candidate).collect();
         Service {
-            balance: service.balance,
-            candidates: service.instances.iter().map(candidate).collect(),
+            balancer: Balancer::new(service.balance, candidates),
             called: service.instances.iter().map(|named| named.called).collect(),
             callers: service.callers,
         }
@@ -157,7 +158,7 @@ pub fn answer(
     };
     let service = snapshot.services.get(below_zone);
     match service.filter(|service| service.callers.contains(&caller)) {
-        Some(service) => service.answer(question.kind, mix(draw)),
+        Some(service) => service.answer(caller, question.kind, mix(draw)),
         None => Answer::NameError(ExtendedError::NOT_FOR_CALLER),
     }
 }
@@ -168,8 +169,12 @@ fn below_zone(name: &str) -> Option<&str> {
 }
 
 impl Service {
-    fn answer(&self, kind: QuestionKind, draw: u64) -> Answer {
-        let order = order(self.balance, &self.candidates, draw, ANSWER_ADDRESSES_MAX);
+    fn answer(&self, caller: InstanceId, kind: QuestionKind, draw: u64) -> Answer {
+        let draw = Draw {
+            turn: draw,
+            random: draw,
+        };
+        let order = self.balancer.order(caller, draw, ANSWER_ADDRESSES_MAX);
         let called = order.map(|index| self.called[index]);
         match kind {
             QuestionKind::Other => Answer::NoData(None),
@@ -178,14 +183,6 @@ impl Service {
             QuestionKind::Aaaa => Answer::V6(called.map(|addr| addr.v6).collect()),
         }
     }
-}
-
-/// Spreads the bits of a counter over a whole word (the finalizer of SplitMix64, Steele 2014).
-fn mix(draw: u64) -> u64 {
-    let draw = draw.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let draw = (draw ^ (draw >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let draw = (draw ^ (draw >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    draw ^ (draw >> 31)
 }
 
 #[cfg(test)]
@@ -348,7 +345,10 @@ mod tests {
             balance in any_balance(), instances in 1u64..12, start in any::<u64>(),
             step in prop_oneof![Just(1), Just(2), any::<u64>().prop_map(|step| step | 1)],
         ) {
-            let names = NamesSnapshot::new([service("web", balance, instances, &[7])]);
+            // Instance 7 would be the caller itself.
+            let mut web = service("web", balance, instances, &[7]);
+            web.instances = (11..11 + instances).map(instance).collect();
+            let names = NamesSnapshot::new([web]);
             let mut firsts = std::collections::BTreeMap::new();
             for count in 0..400 * instances {
                 let draw = start.wrapping_add(count.wrapping_mul(step));

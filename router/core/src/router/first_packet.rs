@@ -3,7 +3,8 @@
 use super::Router;
 use super::identities::Holder;
 use super::instances::Instance;
-use crate::balance::{Candidate, choose};
+use super::services::Service;
+use crate::balance::{Balancer, Candidate, Draw};
 use crate::composition::{Affinity, Balance};
 use crate::drop_reason::DropReason;
 use crate::flow_key::FlowKey;
@@ -15,6 +16,7 @@ use crate::port::{Frame, Output};
 use crate::service_table::Action;
 use rand::RngCore;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 impl Router {
     /// Opens a flow for the packet and sends it on its way, or refuses it with a reason.
@@ -89,9 +91,9 @@ impl Router {
             // There is no other host yet that could decide.
             Some(Action::Forward(_)) | None => return Err(DropReason::NoInstance),
         }
-        let draw = self.random.next_u64();
+        let random = self.random.next_u64();
         let server = self
-            .target(caller, called, turn, draw)
+            .target(caller, called, Draw { turn, random })
             .ok_or(DropReason::NoInstance)?;
         let delivered = deliver(key, caller, called, server);
         Ok(OpenRequest {
@@ -102,45 +104,36 @@ impl Router {
         })
     }
 
-    /// The called instance if it takes flows, else the balancer's choice among its siblings, and
-    /// the caller itself only when it is alone.
-    fn target(
-        &self,
-        caller: InstanceId,
-        called: &Holder,
-        turn: u64,
-        draw: u64,
-    ) -> Option<&Instance> {
-        let takes_flows = |id: &InstanceId| {
-            let instance = self.instances.get(id)?;
-            (instance.life.is_ready() && instance.network.is_some()).then_some(instance)
-        };
-        if let Some(instance) = takes_flows(&called.instance) {
+    /// The called instance if it takes flows, else the balancer's choice among its siblings.
+    fn target(&self, caller: InstanceId, called: &Holder, draw: Draw) -> Option<&Instance> {
+        if let Some(instance) = self.taking_flows(called.instance) {
             return Some(instance);
         }
         let service = self.services.find(&called.automaton)?;
         if service.affinity == Affinity::Strict {
             return None;
         }
-        let ready = service.instances.iter().filter_map(takes_flows);
-        let siblings = ready.filter(|instance| instance.plan.instance != caller);
-        let candidates: Vec<Candidate> = siblings
-            .map(|instance| Candidate {
-                instance: instance.plan.instance,
-                load: self.flows.load(instance.plan.instance),
-            })
-            .collect();
-        let draw = match service.balance {
-            Balance::RoundRobin => turn,
-            Balance::TwoChoices => draw,
+        let balancer = self.balancer(service);
+        let chosen = balancer.choose(caller, draw)?;
+        self.instances.get(&balancer.candidates()[chosen].instance)
+    }
+
+    /// Balances between the instances of `service` that take flows now.
+    pub(super) fn balancer(&self, service: &Service) -> Balancer {
+        let ids = service.instances.iter();
+        let ready = ids.filter_map(|id| self.taking_flows(*id));
+        let candidate = |instance: &Instance| Candidate {
+            instance: instance.plan.instance,
+            weight: NonZeroU32::MIN,
+            load: self.flows.load(instance.plan.instance),
         };
-        let chosen = choose(service.balance, &candidates, draw);
-        let chosen = chosen.and_then(|index| candidates.get(index));
-        let alone = || service.instances.get(&caller).and_then(takes_flows);
-        match chosen {
-            Some(candidate) => self.instances.get(&candidate.instance),
-            None => alone(),
-        }
+        Balancer::new(service.balance, ready.map(candidate).collect())
+    }
+
+    /// An instance, if it takes new flows.
+    fn taking_flows(&self, id: InstanceId) -> Option<&Instance> {
+        let instance = self.instances.get(&id)?;
+        (instance.life.is_ready() && instance.network.is_some()).then_some(instance)
     }
 
     /// Notes that `server` took a flow, if DNS orders its answers by that.
