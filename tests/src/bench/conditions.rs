@@ -12,6 +12,9 @@ use std::time::Duration;
 /// The MTU of every interface in every config, in bytes: the one constant of a Margay network.
 pub const MTU_BYTES: u32 = 1400;
 
+/// Rounds below which figures are no claim.
+pub const CLAIM_ROUNDS_MIN: usize = 9;
+
 /// The port on which every server listens.
 pub const SERVER_PORT: u16 = 7000;
 

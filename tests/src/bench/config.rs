@@ -136,7 +136,8 @@ pub fn search_path() -> Result<OsString> {
     )?)
 }
 
-fn require_program(program: &str, package: &str, config: &str) -> Result<()> {
+/// Fails unless `program` is there; the error names the Debian package that brings it.
+pub fn require_program(program: &str, package: &str, config: &str) -> Result<()> {
     let places = search_path()?;
     if !std::env::split_paths(&places).any(|place| place.join(program).is_file()) {
         bail!("{program} is missing, which {config} needs: apt-get install {package}");

@@ -3,10 +3,13 @@
 
 pub mod conditions;
 pub mod config;
+pub mod dns;
 pub mod haproxy;
 pub mod isolation;
+pub mod line;
 pub mod margay_host;
 pub mod measurement;
+pub mod metered;
 pub mod metric;
 pub mod namespace;
 pub mod nat;

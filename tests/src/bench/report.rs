@@ -4,7 +4,7 @@ use crate::bench::conditions::{Conditions, MTU_BYTES, Pinning};
 use crate::bench::config::Config;
 use crate::bench::metric::Metric;
 use crate::bench::statistics::Spread;
-use crate::bench::targets::judge;
+use crate::bench::targets::{judge, write_verdicts};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -57,6 +57,13 @@ pub struct Series {
     pub round_trip_p99_us: Vec<f64>,
 }
 
+impl Series {
+    /// The median over the rounds; `None` when there are none.
+    pub fn median(&self) -> Option<f64> {
+        Spread::of(&self.values).map(|spread| spread.median)
+    }
+}
+
 impl Figure {
     /// Summarizes a series; `direct` is the direct veth pair's. `None` for an empty series.
     pub fn new(
@@ -93,7 +100,7 @@ impl Figure {
 }
 
 /// Cuts digits that no measurement has.
-fn rounded(value: f64) -> f64 {
+pub fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
@@ -131,7 +138,7 @@ pub fn write_table(figures: &[Figure], output: &mut impl Write) -> io::Result<()
         }
     }
     write_forwarders(figures, output)?;
-    write_verdicts(figures, output)
+    write_verdicts(&judge(figures), output)
 }
 
 fn write_row(figure: &Figure, output: &mut impl Write) -> io::Result<()> {
@@ -165,18 +172,6 @@ fn write_forwarders(figures: &[Figure], output: &mut impl Write) -> io::Result<(
                 "{config}: carries no UDP, so no udp_pps and no packet latency"
             )?;
         }
-    }
-    Ok(())
-}
-
-fn write_verdicts(figures: &[Figure], output: &mut impl Write) -> io::Result<()> {
-    let verdicts = judge(figures);
-    if !verdicts.is_empty() {
-        writeln!(output, "\ntargets")?;
-    }
-    for verdict in verdicts {
-        let word = if verdict.reached { "pass" } else { "FAIL" };
-        writeln!(output, "  {word}  {}: {}", verdict.target, verdict.measured)?;
     }
     Ok(())
 }

@@ -11,9 +11,6 @@ use anyhow::{Context as _, Result, bail};
 use std::collections::BTreeMap;
 use std::path::Path as FilePath;
 
-/// Rounds below which figures are no claim.
-pub const CLAIM_ROUNDS_MIN: usize = 9;
-
 /// Rounds where nothing is said: more than a claim needs, because short ones side by side beat long
 /// ones on a machine that others use too.
 pub const ROUNDS_USUAL: usize = 15;

@@ -3,6 +3,7 @@
 use crate::bench::config::Config;
 use crate::bench::metric::Metric;
 use crate::bench::report::Figure;
+use std::io::{self, Write};
 
 /// At least this share of what the direct veth pair reaches in the same run.
 const RATIOS_MIN: [(Metric, f64); 4] = [
@@ -42,6 +43,18 @@ pub struct Verdict {
     pub measured: String,
     /// Whether the target is reached.
     pub reached: bool,
+}
+
+/// Writes what is reached and what is missed.
+pub fn write_verdicts(verdicts: &[Verdict], output: &mut impl Write) -> io::Result<()> {
+    if !verdicts.is_empty() {
+        writeln!(output, "\ntargets")?;
+    }
+    for verdict in verdicts {
+        let word = if verdict.reached { "pass" } else { "FAIL" };
+        writeln!(output, "  {word}  {}: {}", verdict.target, verdict.measured)?;
+    }
+    Ok(())
 }
 
 /// Judges the figures of each config of Margay that was measured.

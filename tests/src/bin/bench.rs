@@ -2,9 +2,10 @@
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
-use margay_tests::bench::conditions::{Conditions, CongestionControl};
+use margay_tests::bench::conditions::{CLAIM_ROUNDS_MIN, Conditions, CongestionControl};
 use margay_tests::bench::config::Config;
-use margay_tests::bench::same_host::{CLAIM_ROUNDS_MIN, Plan, ROUNDS_USUAL, run};
+use margay_tests::bench::dns::{self, Server};
+use margay_tests::bench::same_host::{Plan, ROUNDS_USUAL, run};
 use margay_tests::bench::{isolation, report};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ struct Arguments {
 enum Bench {
     /// Two programs on one host.
     SameHost(SameHost),
+    /// Our resolver and the name servers that people use.
+    Dns(Dns),
 }
 
 #[derive(clap::Args)]
@@ -65,22 +68,71 @@ impl SameHost {
             conditions,
         })
     }
+
+    fn run(&self) -> Result<ExitCode> {
+        let plan = self.plan()?;
+        let Some(scratch) = &self.scratch else {
+            plan.check()?;
+            return isolation::run_isolated(std::env::args_os().skip(1));
+        };
+        isolation::settle_inside(scratch)?;
+        let figures = run(&plan, scratch)?;
+        let mut output = std::io::stdout().lock();
+        if self.json {
+            report::write_json(&figures, &mut output)?;
+        } else {
+            report::write_table(&figures, &mut output)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(clap::Args)]
+struct Dns {
+    /// Writes one line of JSON a figure instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// How many interleaved rounds; with --json at least 9.
+    #[arg(long, default_value_t = CLAIM_ROUNDS_MIN)]
+    rounds: usize,
+    /// Which servers, separated by commas; knot is always measured too.
+    #[arg(long, value_delimiter = ',', default_values_t = Server::ALL)]
+    server: Vec<Server>,
+    /// How long one sample lasts.
+    #[arg(long, default_value_t = 1)]
+    seconds: u32,
+    /// Set by this program itself when it starts again inside.
+    #[arg(long, hide = true)]
+    scratch: Option<PathBuf>,
+}
+
+impl Dns {
+    fn run(&self) -> Result<ExitCode> {
+        let plan = dns::Plan {
+            servers: self.server.clone(),
+            rounds: self.rounds,
+            seconds: self.seconds,
+            claim: self.json,
+        };
+        let Some(scratch) = &self.scratch else {
+            plan.check()?;
+            return isolation::run_isolated(std::env::args_os().skip(1));
+        };
+        isolation::settle_inside(scratch)?;
+        let all = dns::run(&plan, scratch)?;
+        let mut output = std::io::stdout().lock();
+        if self.json {
+            dns::write_json(&all, &mut output)?;
+        } else {
+            dns::write_table(&all, &mut output)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 fn main() -> Result<ExitCode> {
-    let Bench::SameHost(arguments) = Arguments::parse().bench;
-    let plan = arguments.plan()?;
-    let Some(scratch) = &arguments.scratch else {
-        plan.check()?;
-        return isolation::run_isolated(std::env::args_os().skip(1));
-    };
-    isolation::settle_inside(scratch)?;
-    let figures = run(&plan, scratch)?;
-    let mut output = std::io::stdout().lock();
-    if arguments.json {
-        report::write_json(&figures, &mut output)?;
-    } else {
-        report::write_table(&figures, &mut output)?;
+    match Arguments::parse().bench {
+        Bench::SameHost(arguments) => arguments.run(),
+        Bench::Dns(arguments) => arguments.run(),
     }
-    Ok(ExitCode::SUCCESS)
 }
