@@ -15,6 +15,7 @@ pub use flow::{Flow, OpenRequest, Party};
 pub use limits::FlowLimits;
 pub use pairs::PAIR_REST;
 
+use crate::choice::Choice;
 use crate::drop_reason::DropReason;
 use crate::flow_key::FlowKey;
 use crate::id::{InstanceId, SlotIndex};
@@ -162,19 +163,39 @@ impl FlowTable {
     /// Opens a flow whose key is not in the table; the error is the reason to refuse its packet.
     pub fn open(&mut self, request: OpenRequest, now: Moment) -> Result<(), DropReason> {
         debug_assert!(!self.keys.contains_key(&request.key), "look up first");
-        let client = request.client.instance;
-        let held = self.held.get(&client).copied().unwrap_or_default();
-        if held.as_client >= self.limits.flows_per_instance_max {
-            return Err(DropReason::FlowLimitInstance);
-        }
-        let delivered = self
-            .free_delivered(&request)
-            .ok_or(DropReason::NoPortLeft)?;
+        let mut random = self.random.clone();
+        let delivered = self.room(&request, &mut random, now)?;
+        self.random = random;
         let pair = self.pairs.take(now).ok_or(DropReason::FlowTableFull)?;
         let entries = request.entries(delivered, pair);
         self.outputs.push_back(Output::OpenFlow(entries.clone()));
-        self.insert(pair, entries, now, now);
+        self.insert(pair, entries, request.choice, now, now);
         Ok(())
+    }
+
+    /// What [`FlowTable::open`] would do: the packet as its receiver would see it, or why not.
+    pub fn try_open(&self, request: &OpenRequest, now: Moment) -> Result<FlowKey, DropReason> {
+        self.room(request, &mut self.random.clone(), now)
+    }
+
+    fn room(
+        &self,
+        request: &OpenRequest,
+        random: &mut SmallRng,
+        now: Moment,
+    ) -> Result<FlowKey, DropReason> {
+        if self.opened_by(request.client.instance) >= self.limits.flows_per_instance_max {
+            return Err(DropReason::FlowLimitInstance);
+        }
+        let delivered = self.free_delivered(request, random);
+        let delivered = delivered.ok_or(DropReason::NoPortLeft)?;
+        let free = self.pairs.has_room(now);
+        free.then_some(delivered).ok_or(DropReason::FlowTableFull)
+    }
+
+    /// How many flows there may be.
+    pub fn limits(&self) -> FlowLimits {
+        self.limits
     }
 
     /// Takes over a flow that outlived the daemon if its halves fit together and nobody holds its
@@ -192,7 +213,7 @@ impl FlowTable {
             return self.disown(&entries, now);
         }
         match self.reserve(&entries, now) {
-            Some(pair) => self.insert(pair, entries, opened, now),
+            Some(pair) => self.insert(pair, entries, Choice::Adopted, opened, now),
             None => self.close_entries(&entries),
         }
     }
@@ -267,7 +288,7 @@ impl FlowTable {
 
     /// The packet as its receiver shall see it, with a source port for which the answers' key is
     /// free.
-    fn free_delivered(&mut self, request: &OpenRequest) -> Option<FlowKey> {
+    fn free_delivered(&self, request: &OpenRequest, random: &mut SmallRng) -> Option<FlowKey> {
         let free = |delivered: &FlowKey| {
             let answers = delivered.reversed();
             answers != request.key && !self.keys.contains_key(&answers)
@@ -277,7 +298,7 @@ impl FlowTable {
             return Some(delivered);
         }
         let span = u16::MAX - REMAP_PORT_FIRST + 1;
-        let start = self.random.random_range(0..span);
+        let start = random.random_range(0..span);
         (0..REMAP_TRIES_MAX).find_map(|step| {
             let port = REMAP_PORT_FIRST + (start + step) % span;
             delivered.source.set_port(port);
@@ -285,14 +306,21 @@ impl FlowTable {
         })
     }
 
-    fn insert(&mut self, pair: Pair, entries: FlowEntries, opened: Moment, now: Moment) {
+    fn insert(
+        &mut self,
+        pair: Pair,
+        entries: FlowEntries,
+        choice: Choice,
+        opened: Moment,
+        now: Moment,
+    ) {
         self.keys.insert(entries.forward.key, pair.forward());
         self.keys.insert(entries.reverse.key, pair.reverse());
         self.held.entry(entries.client).or_default().as_client += 1;
         self.held.entry(entries.server).or_default().as_server += 1;
         let due = age::first_look(entries.forward.key.protocol, now);
         self.due.insert((due, pair));
-        let flow = Flow::new(entries, opened, due);
+        let flow = Flow::new(entries, choice, opened, due);
         self.flows.insert(pair, flow);
     }
 

@@ -10,6 +10,7 @@
 
 pub mod address;
 pub mod balance;
+pub mod choice;
 pub mod composition;
 pub mod drop_reason;
 pub mod flow_key;

@@ -1,6 +1,7 @@
 //! The Router: one host's service-layer router as a plain value.
 
 mod config;
+mod decision;
 mod deploy;
 mod drops;
 mod first_packet;

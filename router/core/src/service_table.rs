@@ -42,6 +42,11 @@ pub struct CountedRule {
 }
 
 impl CountedRule {
+    /// Counts a first packet that it decided.
+    pub fn count(&self) {
+        self.hits.set(self.hits.get() + 1);
+    }
+
     /// How many first packets it decided.
     pub fn hits(&self) -> u64 {
         self.hits.get()
@@ -93,14 +98,13 @@ impl ServiceTable {
         }
     }
 
-    /// Chooses the action for `id`, and counts: the longest prefix that has a rule with weight
-    /// decides, `draw` chooses among its rules by weight. `None`: no rule covers the ID.
-    pub fn choose(&self, id: ServiceId, draw: u64) -> Option<Action> {
-        self.lengths.keys().rev().find_map(|bits| {
-            let counted = pick(self.rules.get(&ServiceIdPrefix::new(id, *bits))?, draw)?;
-            counted.hits.set(counted.hits.get() + 1);
-            Some(counted.rule.action)
-        })
+    /// Finds the rule for `id`: the longest prefix that has a rule with weight decides, `draw`
+    /// chooses among its rules by weight. `None`: no rule covers the ID.
+    pub fn find(&self, id: ServiceId, draw: u64) -> Option<&CountedRule> {
+        let longest_first = self.lengths.keys().rev();
+        longest_first
+            .filter_map(|bits| self.rules.get(&ServiceIdPrefix::new(id, *bits)))
+            .find_map(|rules| pick(rules, draw))
     }
 
     /// All rules, ordered by prefix.
@@ -138,6 +142,13 @@ mod tests {
         ServiceId::of(&SitePath::everywhere(), &name.parse().unwrap())
     }
 
+    /// Chooses as a first packet does.
+    fn choose(table: &ServiceTable, id: ServiceId, draw: u64) -> Option<Action> {
+        let counted = table.find(id, draw)?;
+        counted.count();
+        Some(counted.rule.action)
+    }
+
     fn rule(prefix: ServiceIdPrefix, action: Action) -> Rule {
         Rule {
             prefix,
@@ -155,8 +166,8 @@ mod tests {
             ..rule(ServiceIdPrefix::zone(), Action::Drop)
         });
         table.insert(rule(ServiceIdPrefix::service(id(1)), Action::Demux));
-        assert_eq!(table.choose(id(1), 0), Some(Action::Demux));
-        assert_eq!(table.choose(id(2), 0), Some(Action::Drop));
+        assert_eq!(choose(&table, id(1), 0), Some(Action::Demux));
+        assert_eq!(choose(&table, id(2), 0), Some(Action::Drop));
     }
 
     #[test]
@@ -172,7 +183,7 @@ mod tests {
             });
         }
         for draw in 0..400 {
-            table.choose(id(1), draw);
+            choose(&table, id(1), draw);
         }
         let hits: Vec<_> = table.rules().iter().map(|counted| counted.hits()).collect();
         assert_eq!(hits, [0, 300, 100, 0]);
@@ -183,7 +194,7 @@ mod tests {
         let mut table = ServiceTable::default();
         let prefix = ServiceIdPrefix::service(id(1));
         table.insert(rule(prefix, Action::Demux));
-        table.choose(id(1), 0);
+        choose(&table, id(1), 0);
         table.insert(Rule {
             weight: 7,
             ..rule(prefix, Action::Demux)
@@ -191,7 +202,7 @@ mod tests {
         assert_eq!(table.rules().len(), 1);
         assert_eq!(table.rules()[0].hits(), 1);
         table.remove(prefix, Action::Demux);
-        assert_eq!(table.choose(id(1), 0), None);
+        assert_eq!(choose(&table, id(1), 0), None);
         assert!(table.lengths.is_empty());
     }
 
@@ -229,7 +240,7 @@ mod tests {
             }
             let covering = naive.iter().filter(|(prefix, _)| prefix.covers(id(asked)));
             let expected = covering.max_by_key(|(prefix, _)| prefix.bits()).map(|(_, a)| *a);
-            prop_assert_eq!(table.choose(id(asked), 0), expected);
+            prop_assert_eq!(choose(&table, id(asked), 0), expected);
             prop_assert_eq!(table.rules().len(), naive.len());
         }
     }

@@ -1,6 +1,7 @@
 //! A flow, and what must be known to open one.
 
 use super::pairs::Pair;
+use crate::choice::Choice;
 use crate::flow_key::FlowKey;
 use crate::id::{InstanceId, LocationIndex};
 use crate::moment::Moment;
@@ -17,6 +18,8 @@ pub struct OpenRequest {
     pub client: Party,
     /// Who serves it.
     pub server: Party,
+    /// Why it is served by that one.
+    pub choice: Choice,
 }
 
 /// One side of a flow.
@@ -60,6 +63,8 @@ impl OpenRequest {
 pub struct Flow {
     /// What the kernel executes.
     pub entries: FlowEntries,
+    /// Why it has its server.
+    pub choice: Choice,
     /// When it was opened.
     pub opened: Moment,
     /// Client to server, when last read.
@@ -86,9 +91,10 @@ impl Flow {
     }
 
     /// A flow that nothing is known of but its entries.
-    pub(super) fn new(entries: FlowEntries, opened: Moment, due: Moment) -> Self {
+    pub(super) fn new(entries: FlowEntries, choice: Choice, opened: Moment, due: Moment) -> Self {
         Flow {
             entries,
+            choice,
             opened,
             forward: SlotReading::default(),
             reverse: SlotReading::default(),

@@ -69,8 +69,7 @@ impl PairPool {
 
     /// A pair that nobody holds and that has rested.
     pub(super) fn take(&mut self, now: Moment) -> Option<Pair> {
-        let rested = |(since, _): &&(Moment, Pair)| now.since(*since) >= PAIR_REST;
-        while let Some((_, pair)) = self.resting.front().filter(rested).copied() {
+        while let Some(pair) = self.rested(now) {
             self.resting.pop_front();
             self.free.push(pair);
         }
@@ -79,6 +78,17 @@ impl PairPool {
             self.fresh += 1;
             Some(pair)
         })
+    }
+
+    /// Whether [`PairPool::take`] would find one.
+    pub(super) fn has_room(&self, now: Moment) -> bool {
+        !self.free.is_empty() || self.fresh < self.max || self.rested(now).is_some()
+    }
+
+    /// The pair that rests the longest, if it has rested enough.
+    fn rested(&self, now: Moment) -> Option<Pair> {
+        let (since, pair) = self.resting.front()?;
+        (now.since(*since) >= PAIR_REST).then_some(*pair)
     }
 
     /// Takes a pair back.
@@ -139,7 +149,12 @@ mod tests {
             for (take, pass_ms) in steps {
                 now = now + Duration::from_millis(pass_ms);
                 if take {
-                    let Some(pair) = pool.take(now) else { continue };
+                    let room = pool.has_room(now);
+                    let Some(pair) = pool.take(now) else {
+                        prop_assert!(!room);
+                        continue;
+                    };
+                    prop_assert!(room);
                     prop_assert!(held.insert(pair) && pair.0 < 6);
                     if let Some(since) = given_back.remove(&pair) {
                         prop_assert!(now.since(since) >= PAIR_REST);

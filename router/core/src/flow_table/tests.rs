@@ -3,6 +3,7 @@
 mod random_walk;
 
 use super::*;
+use crate::choice::Choice;
 use crate::flow_key::Protocol;
 use crate::id::LocationIndex;
 use crate::port::SlotReading;
@@ -32,6 +33,7 @@ fn request(client: u8, port: u16, called: u8, server: u8, protocol: Protocol) ->
         delivered: FlowKey::new(source, (addr(server), 80), protocol),
         client: party(client),
         server: party(server),
+        choice: Choice::Called,
     }
 }
 

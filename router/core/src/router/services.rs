@@ -7,6 +7,7 @@ use crate::name::{AutomatonName, SitePath};
 use crate::permission::Permissions;
 use crate::service_id::{ServiceId, ServiceIdPrefix};
 use crate::service_table::{Action, Rule, ServiceTable};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A declared service.
@@ -20,7 +21,7 @@ pub(super) struct Service {
     /// Its instances, ready or not.
     pub(super) instances: BTreeSet<InstanceId>,
     /// Counts the choices that were made between its instances.
-    pub(super) turn: u64,
+    pub(super) turn: Cell<u64>,
 }
 
 /// All that follows from the compositions.

@@ -1,0 +1,181 @@
+//! The decision on a flow that is to be opened: one walk, for a packet and for whoever asks why.
+
+use super::Router;
+use super::identities::Holder;
+use super::instances::Instance;
+use super::services::Service;
+use crate::balance::{Balancer, Candidate, Draw};
+use crate::choice::{Absence, Choice};
+use crate::composition::Affinity;
+use crate::drop_reason::DropReason;
+use crate::flow_key::FlowKey;
+use crate::flow_table::OpenRequest;
+use crate::id::InstanceId;
+use crate::service_table::{Action, CountedRule};
+use rand::RngCore;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
+/// A first packet, as far as a decision depends on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub(super) key: FlowKey,
+    /// Whether its kind may open a flow.
+    pub(super) opens: bool,
+}
+
+/// What chance adds to a decision.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Draws {
+    rule: u64,
+    server: u64,
+}
+
+impl Draws {
+    pub(super) fn from(random: &mut impl RngCore) -> Self {
+        Draws {
+            rule: random.next_u64(),
+            server: random.next_u64(),
+        }
+    }
+}
+
+/// A point that a decision has passed, in the order of the walk.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Point<'a> {
+    /// A rule of the service table decided.
+    Rule(&'a Service, &'a CountedRule),
+}
+
+/// Who watches a decision being taken.
+pub(super) trait Witness<'a> {
+    /// The walk has passed `point`.
+    fn passed(&mut self, point: Point<'a>);
+}
+
+/// The witness of a packet: counts what the packet used.
+pub(super) struct Count;
+
+impl Witness<'_> for Count {
+    fn passed(&mut self, point: Point<'_>) {
+        let Point::Rule(service, rule) = point;
+        rule.count();
+        service.turn.set(service.turn.get() + 1);
+    }
+}
+
+impl Router {
+    /// Decides who serves a flow of `caller`, or for which reason nobody does.
+    pub(super) fn decide<'a>(
+        &'a self,
+        caller: &'a Instance,
+        arrival: Arrival,
+        draws: Draws,
+        witness: &mut impl Witness<'a>,
+    ) -> Result<OpenRequest, DropReason> {
+        let key = arrival.key;
+        if !caller.holds(key.source.ip()) {
+            return Err(DropReason::ForgedSource);
+        }
+        if !arrival.opens {
+            return Err(DropReason::NotAFirstPacket);
+        }
+        let called = self.identities.find(key.destination.ip());
+        let called = called.ok_or(DropReason::NoSuchAddress)?;
+        let permissions = &self.services.permissions;
+        let (from, to) = (&caller.plan.name.automaton, &called.automaton);
+        if !permissions.permit(from, to, key.destination.port(), key.protocol) {
+            return Err(DropReason::NotPermitted);
+        }
+        let service = self.services.find(to).ok_or(DropReason::NoInstance)?;
+        let draw = Draw {
+            turn: service.turn.get() + 1,
+            random: draws.server,
+        };
+        let rule = self.services.table.find(service.id, draws.rule);
+        let rule = rule.ok_or(DropReason::NoInstance)?;
+        witness.passed(Point::Rule(service, rule));
+        match rule.rule.action {
+            Action::Demux => {}
+            Action::Drop => return Err(DropReason::ServiceDropped),
+            // There is no other host yet that could decide.
+            Action::Forward(_) => return Err(DropReason::NoInstance),
+        }
+        let id = caller.plan.instance;
+        let chosen = self.target(id, called, service, draw);
+        let (server, choice) = chosen.ok_or(DropReason::NoInstance)?;
+        Ok(OpenRequest {
+            key,
+            delivered: deliver(key, id, called, server),
+            client: caller.party().ok_or(DropReason::UnknownEndpoint)?,
+            server: server.party().ok_or(DropReason::NoInstance)?,
+            choice,
+        })
+    }
+
+    /// The called instance if it takes flows, else the balancer's choice among its siblings.
+    fn target(
+        &self,
+        caller: InstanceId,
+        called: &Holder,
+        service: &Service,
+        draw: Draw,
+    ) -> Option<(&Instance, Choice)> {
+        if let Some(instance) = self.taking_flows(called.instance) {
+            return Some((instance, Choice::Called));
+        }
+        if service.affinity == Affinity::Strict {
+            return None;
+        }
+        let balancer = self.balancer(service);
+        let chosen = balancer.choose(caller, draw)?;
+        let server = self
+            .instances
+            .get(&balancer.candidates()[chosen].instance)?;
+        let absence = match self.instances.contains_key(&called.instance) {
+            true => Absence::NotReady,
+            false => Absence::Gone,
+        };
+        let choice = match server.plan.instance == caller {
+            true => Choice::Itself(absence),
+            false => Choice::Sibling(absence),
+        };
+        Some((server, choice))
+    }
+
+    /// Balances between the instances of `service` that take flows now.
+    pub(super) fn balancer(&self, service: &Service) -> Balancer {
+        let ids = service.instances.iter();
+        let ready = ids.filter_map(|id| self.taking_flows(*id));
+        let candidate = |instance: &Instance| Candidate {
+            instance: instance.plan.instance,
+            weight: NonZeroU32::MIN,
+            load: self.flows.load(instance.plan.instance),
+        };
+        Balancer::new(service.balance, ready.map(candidate).collect())
+    }
+
+    /// An instance, if it takes new flows.
+    fn taking_flows(&self, id: InstanceId) -> Option<&Instance> {
+        let instance = self.instances.get(&id)?;
+        (instance.life.is_ready() && instance.network.is_some()).then_some(instance)
+    }
+}
+
+/// The packet as `server` shall see it.
+fn deliver(key: FlowKey, caller: InstanceId, called: &Holder, server: &Instance) -> FlowKey {
+    let mut delivered = key;
+    let addresses = server.plan.addresses.called;
+    if server.plan.instance != called.instance {
+        delivered.destination.set_ip(match key.destination.ip() {
+            IpAddr::V4(_) => addresses.v4.into(),
+            IpAddr::V6(_) => addresses.v6.into(),
+        });
+    }
+    // No kernel takes a packet from outside that claims to come from itself: it comes from the
+    // address that was called, whose own holder it cannot be.
+    if server.plan.instance == caller {
+        delivered.source.set_ip(key.destination.ip());
+    }
+    delivered
+}
