@@ -38,6 +38,14 @@ const TAP_NAME: &str = "margay0";
 /// Under which name the keeper holds that device.
 const TAP_KEY: &str = "tap";
 
+/// Threads for calls that block: the journal and the keeper take one each, probes and the files of
+/// instances share the others. More would only wait for the same locks, each with a stack and a heap.
+const BLOCKING_THREADS_MAX: usize = 8;
+
+/// Heaps that the C library may make, beyond which threads share them: one a thread is its default,
+/// and each keeps what its thread once needed.
+const HEAPS_MAX: libc::c_int = 2;
+
 /// Runs the daemon until it is told to end.
 pub fn run(directories: Directories, flows_max: u32) -> Result<()> {
     let required = Requirements::default();
@@ -52,12 +60,23 @@ pub fn run(directories: Directories, flows_max: u32) -> Result<()> {
     let cgroup = requirements::cgroup2_mount(&required.mountinfo)?
         .context("no cgroup2 file system is mounted")?;
     let _claim = directories.claim()?;
+    share_heaps();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(run_claimed(directories, cgroup, flows_max))
+}
+
+/// Tells the C library to keep to a few heaps; where it knows no such setting, it has but one.
+fn share_heaps() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt takes two integers and may be called at any time.
+    let shared = unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS_MAX) };
+    #[cfg(target_env = "gnu")]
+    debug_assert_eq!(shared, 1, "the C library knows M_ARENA_MAX");
 }
 
 /// What is known of the instances from disk, keeper and kernel.

@@ -48,13 +48,20 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Calls the keeper from asynchronous code.
-#[derive(Clone)]
-pub struct Keeper(Arc<KeeperClient>);
+pub struct Keeper {
+    client: Arc<KeeperClient>,
+    /// One call is under way at a time, and here the others wait for it: waiting on the client's own
+    /// lock would hold a thread for each.
+    turn: tokio::sync::Mutex<()>,
+}
 
 impl Keeper {
     /// Wraps a connection.
     pub fn new(client: KeeperClient) -> Self {
-        Keeper(Arc::new(client))
+        Keeper {
+            client: Arc::new(client),
+            turn: tokio::sync::Mutex::new(()),
+        }
     }
 
     /// Makes one call on a thread that may block.
@@ -66,7 +73,8 @@ impl Keeper {
         T: Send + 'static,
         E: std::error::Error + Send + Sync + 'static,
     {
-        let client = self.0.clone();
+        let _turn = self.turn.lock().await;
+        let client = self.client.clone();
         let called = tokio::task::spawn_blocking(move || call(&client));
         Ok(called.await.context("a call to the keeper was cut off")??)
     }

@@ -3,8 +3,10 @@
 
 pub mod conditions;
 pub mod config;
+pub mod daemon;
 pub mod dns;
 pub mod haproxy;
+pub mod idle;
 pub mod isolation;
 pub mod line;
 pub mod margay_host;

@@ -6,7 +6,7 @@ use margay_tests::bench::conditions::{CLAIM_ROUNDS_MIN, Conditions, CongestionCo
 use margay_tests::bench::config::Config;
 use margay_tests::bench::dns::{self, Server};
 use margay_tests::bench::same_host::{Plan, ROUNDS_USUAL, run};
-use margay_tests::bench::{isolation, report};
+use margay_tests::bench::{idle, isolation, report};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -25,6 +25,8 @@ enum Bench {
     SameHost(SameHost),
     /// Our resolver and the name servers that people use.
     Dns(Dns),
+    /// A host that waits, and a thousand instances that come and go.
+    Idle(Idle),
 }
 
 #[derive(clap::Args)]
@@ -130,9 +132,53 @@ impl Dns {
     }
 }
 
+#[derive(clap::Args)]
+struct Idle {
+    /// Writes one line of JSON a figure instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// How many samples of the waiting host; with --json at least 9.
+    #[arg(long, default_value_t = CLAIM_ROUNDS_MIN)]
+    rounds: usize,
+    /// Which configs, separated by commas.
+    #[arg(long, value_delimiter = ',', default_values_t = idle::Config::ALL)]
+    config: Vec<idle::Config>,
+    /// How long one sample of the waiting host lasts.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Set by this program itself when it starts again inside.
+    #[arg(long, hide = true)]
+    scratch: Option<PathBuf>,
+}
+
+impl Idle {
+    fn run(&self) -> Result<ExitCode> {
+        let plan = idle::Plan {
+            configs: self.config.clone(),
+            rounds: self.rounds,
+            sample: Duration::try_from_secs_f64(self.seconds).context("--seconds")?,
+            claim: self.json,
+        };
+        let Some(scratch) = &self.scratch else {
+            plan.check()?;
+            return isolation::run_isolated(std::env::args_os().skip(1));
+        };
+        isolation::settle_inside(scratch)?;
+        let all = idle::run(&plan, scratch)?;
+        let mut output = std::io::stdout().lock();
+        if self.json {
+            idle::write_json(&all, &mut output)?;
+        } else {
+            idle::write_table(&all, &mut output)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 fn main() -> Result<ExitCode> {
     match Arguments::parse().bench {
         Bench::SameHost(arguments) => arguments.run(),
         Bench::Dns(arguments) => arguments.run(),
+        Bench::Idle(arguments) => arguments.run(),
     }
 }

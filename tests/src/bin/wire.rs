@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use margay_tests::bench::conditions::CongestionControl;
 use margay_tests::bench::metric::Job;
-use margay_tests::bench::wire::{client, server};
+use margay_tests::bench::wire::{client, crowd, server};
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -46,6 +46,20 @@ enum Half {
         #[arg(long, default_value_t = 10_000)]
         first_source_port: u16,
     },
+    /// Sends one byte to each TCP caller until killed.
+    Answer {
+        #[arg(long)]
+        port: u16,
+    },
+    /// Looks up names and takes a byte from every address.
+    Call {
+        #[arg(long)]
+        port: u16,
+        /// How many addresses of each family a name must have.
+        #[arg(long)]
+        each: usize,
+        names: Vec<String>,
+    },
 }
 
 fn main() -> Result<()> {
@@ -78,5 +92,7 @@ fn main() -> Result<()> {
             writeln!(output)?;
             Ok(())
         }
+        Half::Answer { port } => crowd::answer(port),
+        Half::Call { port, each, names } => crowd::call(port, each, &names),
     }
 }

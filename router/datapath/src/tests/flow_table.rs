@@ -28,6 +28,31 @@ fn opening_a_flow_twice_changes_nothing() {
     });
 }
 
+/// ```text
+///   slots:  0 … 4095 | 4096 … 8191 | 8192 … 9999
+///                          ^ forward     ^ reverse      each mapped when it is first used
+/// ```
+#[test]
+fn slots_far_apart_count_each_for_itself() {
+    in_own_namespaces(|| {
+        let mut lab = Lab::with_room_for(10_000);
+        let mut entries = lab.entries(udp_key());
+        (entries.forward.slot, entries.reverse.slot) = (SlotIndex(4096), SlotIndex(9999));
+        lab.datapath.open_flow(&entries, OPENED).unwrap();
+
+        lab.instance_sends(lab.client_ifindex, &frame(udp_key()));
+        lab.instance_sends(lab.client_ifindex, &frame(udp_key()));
+        lab.instance_sends(lab.server_ifindex, &frame(entries.reverse.key));
+
+        let reading = lab.reading(&entries);
+        assert_eq!((reading.forward.packets, reading.reverse.packets), (2, 1));
+        let mut elsewhere = entries;
+        (elsewhere.forward.slot, elsewhere.reverse.slot) = (SlotIndex(0), SlotIndex(4097));
+        let reading = lab.reading(&elsewhere);
+        assert_eq!((reading.forward.packets, reading.reverse.packets), (0, 0));
+    });
+}
+
 #[test]
 fn a_reopened_flow_counts_from_zero() {
     in_own_namespaces(|| {

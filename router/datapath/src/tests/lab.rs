@@ -25,6 +25,8 @@ pub(super) const OPENED: Moment = Moment::from_nanos(77);
 pub(super) const CLIENT: EndpointIndex = EndpointIndex(0x0000_0003);
 pub(super) const SERVER: EndpointIndex = EndpointIndex(0x0000_0102);
 pub(super) const QUOTA: u32 = 4;
+/// Flow directions that the tables hold: few, so that they can be filled.
+const FLOWS_MAX: u32 = 16;
 
 /// What a program did with a packet.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,7 +75,7 @@ pub(super) fn ifindex(device: &str) -> u32 {
 pub(super) fn config() -> DatapathConfig {
     DatapathConfig {
         pin_dir: PathBuf::from("/sys/fs/bpf/margay"),
-        flows_max: 16,
+        flows_max: FLOWS_MAX,
         endpoints_max: 0x200,
         tap_ifindex: ifindex("tap-stand-in"),
         tap_mac: TAP_MAC,
@@ -112,12 +114,21 @@ pub(super) struct Lab {
 impl Lab {
     /// Both instances are attached and have locations 1 (client) and 2 (server).
     pub(super) fn new() -> Self {
+        Lab::with_room_for(FLOWS_MAX)
+    }
+
+    /// The same, over tables that hold so many flow directions.
+    pub(super) fn with_room_for(flows_max: u32) -> Self {
         ip("link add veth-client type veth peer name inside-client");
         ip("link add veth-server type veth peer name inside-server");
         ip("link add veth-stranger type veth peer name elsewhere");
         ip("link add tap-stand-in type veth peer name tap-end");
         let mut lab = Lab {
-            datapath: Datapath::open(&config()).unwrap(),
+            datapath: Datapath::open(&DatapathConfig {
+                flows_max,
+                ..config()
+            })
+            .unwrap(),
             client_ifindex: ifindex("veth-client"),
             server_ifindex: ifindex("veth-server"),
             stranger_ifindex: ifindex("veth-stranger"),

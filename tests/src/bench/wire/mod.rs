@@ -1,6 +1,7 @@
 //! The measuring tool: the same client and server run inside the namespaces of every config.
 
 pub mod client;
+pub mod crowd;
 pub mod server;
 mod socket;
 
