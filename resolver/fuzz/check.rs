@@ -1,12 +1,12 @@
 //! What must hold of the reply to any bytes: shared by the fuzz target and the corpus's replay.
 
 use hickory_proto::op::Message;
-use margay_core::address::VirtualIp;
-use margay_core::composition::Balance;
-use margay_core::id::InstanceId;
-use margay_core::names::{NamedInstance, NamedService, NamesSnapshot};
+use margay_core::address::{AddressPlan, InstanceAddresses, Ipv4Block, VirtualIp};
+use margay_core::composition::{Balance, Port};
+use margay_core::id::{InstanceId, Version};
+use margay_core::names::{Declaration, NamedInstance, NamedService, NamesSnapshot};
 use margay_resolver::{Disposition, Outcome, Silence, Transport, reply};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 /// May see `web`.
 const PERMITTED: InstanceId = InstanceId(1);
@@ -15,21 +15,38 @@ const PERMITTED: InstanceId = InstanceId(1);
 const STRANGER: InstanceId = InstanceId(2);
 
 static NAMES: LazyLock<NamesSnapshot> = LazyLock::new(|| {
+    let vip = |network: u8, last: u8| VirtualIp {
+        v4: [100, network, 1, last].into(),
+        v6: [0xfd4d, 0, 0, u16::from(network), 0, 0, 0, u16::from(last)].into(),
+    };
     let instance = |last: u8| NamedInstance {
         instance: InstanceId(100 + u64::from(last)),
-        called: VirtualIp {
-            v4: [100, 64, 1, last].into(),
-            v6: [0xfd4d, 0, 0, 0, 0, 0, 0, u16::from(last)].into(),
+        ordinal: last.into(),
+        version: Version(1),
+        addresses: InstanceAddresses {
+            called: vip(64, last),
+            caller: vip(96, last),
         },
+        ready: true,
         load: u32::from(last),
     };
-    let name = "web".parse().expect("a label");
-    NamesSnapshot::new([NamedService {
-        name,
+    let http = Port {
+        port: 80,
+        protocol: margay_core::composition::Transport::Tcp,
+    };
+    let plan = AddressPlan::new(&[0; 32], Ipv4Block::DEFAULT);
+    let web = NamedService {
+        name: "web".parse().expect("a label"),
         balance: Balance::TwoChoices,
+        declaration: Arc::new(Declaration {
+            composition: "shop".parse().expect("a label"),
+            version: Version(1),
+            ports: [("http".to_owned(), http)].into(),
+        }),
         instances: (1..=9).map(instance).collect(),
         callers: [PERMITTED].into(),
-    }])
+    };
+    NamesSnapshot::new(plan, [web])
 });
 
 /// Replies to `query` in every way and panics where a reply breaks a rule; returns what the
@@ -56,8 +73,15 @@ fn check_one(caller: InstanceId, query: &[u8], transport: Transport) -> Disposit
     let parsed = Message::from_vec(&out).expect("a reply that parses");
     assert_ne!(u16::from(parsed.metadata.response_code), 5, "never REFUSED");
     if outcome == Outcome::Addresses {
-        assert_eq!(caller, PERMITTED);
-        assert_eq!(parsed.answers.len(), 8);
+        match parsed.queries[0].name.num_labels() {
+            1 => assert_eq!(parsed.answers.len(), 1, "the zone's name server"),
+            labels => {
+                assert_eq!(caller, PERMITTED);
+                // A service's own name, or one of its instances'.
+                let expected = if labels == 2 { 8 } else { 1 };
+                assert_eq!(parsed.answers.len(), expected);
+            }
+        }
     }
     disposition
 }

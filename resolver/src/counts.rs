@@ -42,6 +42,7 @@ counts! {
     QueriesUdp = queries_udp, "Datagrams received.";
     QueriesTcp = queries_tcp, "Whole messages received over TCP.";
     Addresses = answered_addresses, "Replies with at least one address.";
+    Records = answered_records, "Replies with records of another kind.";
     NoData = answered_no_data, "Replies that the name exists without records of this kind.";
     NameError = answered_name_error, "Replies that the name does not exist for the caller.";
     FormatError = answered_format_error, "Replies that the query is malformed.";

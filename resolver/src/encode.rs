@@ -3,11 +3,12 @@
 use hickory_proto::ProtoError;
 use hickory_proto::op::{Edns, Message, Metadata, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::EdnsOption;
-use hickory_proto::rr::rdata::{A, AAAA, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record};
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
+use margay_core::address::{DNS_ADDRESS, VirtualIp};
 use margay_core::name::ZONE;
-use margay_core::names::{Answer, ExtendedError};
+use margay_core::names::{Answer, ExtendedError, ServiceTarget, Zone};
 use std::sync::LazyLock;
 
 /// The largest UDP reply, in bytes: fits every IPv6 path unfragmented (DNS flag day 2020).
@@ -30,8 +31,11 @@ const EXTENDED_ERROR_OPTION: u16 = 15;
 /// The longest text of an extended error, in bytes: with it every negative reply fits 512 bytes.
 const EXTENDED_ERROR_TEXT_BYTES_MAX: usize = 128;
 
-static ZONE_SOA: LazyLock<Record> = LazyLock::new(|| start_of_authority(zone_name()));
-static ROOT_SOA: LazyLock<Record> = LazyLock::new(|| start_of_authority(Name::root()));
+/// The name of the zone of services, and of its name server.
+static ZONE_NAME: LazyLock<Name> = LazyLock::new(|| {
+    let name = Name::from_labels([ZONE.as_bytes()]);
+    name.expect("the zone is one label, checked by a test")
+});
 
 /// What a query said that its reply repeats.
 #[derive(Debug)]
@@ -59,16 +63,21 @@ pub(crate) enum Verdict {
 
 /// Writes the reply to `asked` into `out`, in place of what it held, in at most `bytes_max` bytes.
 ///
-/// Returns whether the reply was truncated: then it says so and holds no record (RFC 2181 section
-/// 9), so that no caller takes a part for the whole.
+/// Returns whether the reply was truncated: then it says so and holds no record, so that no caller
+/// takes a part for the whole. Additional records are no part of what was asked for: what does not
+/// fit without them goes without them (RFC 2181 section 9).
 pub(crate) fn encode(
     asked: &Asked,
     verdict: &Verdict,
     bytes_max: u16,
     out: &mut Vec<u8>,
 ) -> Result<bool, ProtoError> {
-    let mut reply = message(asked, verdict);
+    let mut reply = message(asked, verdict)?;
     write(&reply, out)?;
+    if out.len() > usize::from(bytes_max) && !reply.additionals.is_empty() {
+        reply.additionals.clear();
+        write(&reply, out)?;
+    }
     let truncated = out.len() > usize::from(bytes_max);
     if truncated {
         reply.metadata.truncation = true;
@@ -86,7 +95,7 @@ fn write(message: &Message, out: &mut Vec<u8>) -> Result<(), ProtoError> {
     message.emit(&mut BinEncoder::new(out))
 }
 
-fn message(asked: &Asked, verdict: &Verdict) -> Message {
+fn message(asked: &Asked, verdict: &Verdict) -> Result<Message, ProtoError> {
     let mut reply = Message::response(asked.metadata.id, asked.metadata.op_code);
     reply.metadata = Metadata::response_from_request(&asked.metadata);
     // Stub resolvers look for recursion; what there is to know, this server knows by itself.
@@ -94,17 +103,17 @@ fn message(asked: &Asked, verdict: &Verdict) -> Message {
     reply.metadata.authoritative = matches!(verdict, Verdict::Answer(_));
     reply.metadata.response_code = response_code(verdict);
     if let (Some(question), Verdict::Answer(answer)) = (&asked.question, verdict) {
-        fill_sections(&mut reply, question, answer);
+        fill_sections(&mut reply, question, answer)?;
     }
     reply.queries.extend(asked.question.clone());
     let error = extended_error(verdict);
     reply.edns = asked.edns.as_ref().map(|theirs| our_edns(theirs, error));
-    reply
+    Ok(reply)
 }
 
 fn response_code(verdict: &Verdict) -> ResponseCode {
     match verdict {
-        Verdict::Answer(Answer::NameError(_)) => ResponseCode::NXDomain,
+        Verdict::Answer(Answer::NameError(..)) => ResponseCode::NXDomain,
         Verdict::Answer(_) => ResponseCode::NoError,
         Verdict::FormatError => ResponseCode::FormErr,
         Verdict::NotImplemented => ResponseCode::NotImp,
@@ -112,7 +121,7 @@ fn response_code(verdict: &Verdict) -> ResponseCode {
     }
 }
 
-fn fill_sections(reply: &mut Message, question: &Query, answer: &Answer) {
+fn fill_sections(reply: &mut Message, question: &Query, answer: &Answer) -> Result<(), ProtoError> {
     let record = |data| Record::from_rdata(question.name.clone(), ANSWER_SECONDS, data);
     match answer {
         Answer::V4(addrs) => {
@@ -123,36 +132,70 @@ fn fill_sections(reply: &mut Message, question: &Query, answer: &Answer) {
             let records = addrs.iter().map(|addr| record(RData::AAAA(AAAA(*addr))));
             reply.answers.extend(records);
         }
-        // The zone is of class IN; other classes hold no zone whose authority could be stated.
-        Answer::NoData(_) | Answer::NameError(_) if question.query_class == DNSClass::IN => {
-            reply
-                .authorities
-                .push(authority_for(&question.name).clone());
+        Answer::Targets(targets) => {
+            for target in targets {
+                let name = absolute(&target.name)?;
+                reply
+                    .answers
+                    .push(record(service_location(target, name.clone())));
+                reply.additionals.extend(addresses_of(name, target.called));
+            }
         }
-        Answer::NoData(_) | Answer::NameError(_) => {}
+        Answer::Texts(texts) => reply
+            .answers
+            .push(record(RData::TXT(TXT::new(texts.clone())))),
+        Answer::Pointer(name) => {
+            reply.answers.push(record(RData::PTR(PTR(absolute(name)?))));
+        }
+        Answer::Authority(zone) => reply.answers.push(authority(&question.name, *zone)),
+        Answer::NameServer => {
+            let (server, addr) = (ZONE_NAME.clone(), RData::A(A(DNS_ADDRESS)));
+            reply.answers.push(record(RData::NS(NS(server.clone()))));
+            reply
+                .additionals
+                .push(Record::from_rdata(server, ANSWER_SECONDS, addr));
+        }
+        // The zones are of class IN; other classes hold none whose authority could be stated.
+        Answer::NoData(zone, _) | Answer::NameError(zone, _)
+            if question.query_class == DNSClass::IN =>
+        {
+            reply.authorities.push(authority(&question.name, *zone));
+        }
+        Answer::NoData(..) | Answer::NameError(..) => {}
     }
+    Ok(())
 }
 
-/// The zone that denies `name`. Caches keep a denial only if its zone encloses the name (RFC 2308
-/// section 3), so foreign names are denied by the root.
-fn authority_for(name: &Name) -> &'static Record {
-    if ZONE_SOA.name.zone_of(name) {
-        &ZONE_SOA
-    } else {
-        &ROOT_SOA
-    }
+/// A name of core's, which writes none relative to another.
+fn absolute(text: &str) -> Result<Name, ProtoError> {
+    let mut name = Name::from_ascii(text)?;
+    name.set_fqdn(true);
+    Ok(name)
 }
 
-fn zone_name() -> Name {
-    let name = Name::from_labels([ZONE.as_bytes()]);
-    name.expect("the zone is one label, checked by a test")
+/// The record of a port's target; all targets of one answer are alike to whoever chooses by weight.
+fn service_location(target: &ServiceTarget, name: Name) -> RData {
+    let (priority, weight) = (0, 1);
+    RData::SRV(SRV::new(priority, weight, target.port, name))
 }
 
-fn start_of_authority(zone: Name) -> Record {
+fn addresses_of(name: Name, called: VirtualIp) -> [Record; 2] {
+    let v4 = Record::from_rdata(name.clone(), ANSWER_SECONDS, RData::A(A(called.v4)));
+    let v6 = Record::from_rdata(name, ANSWER_SECONDS, RData::AAAA(AAAA(called.v6)));
+    [v4, v6]
+}
+
+/// The start of the zone that `name` lies in.
+fn authority(name: &Name, zone: Zone) -> Record {
+    let zone = match zone {
+        Zone::ROOT => Name::root(),
+        Zone::SERVICES => ZONE_NAME.clone(),
+        Zone { labels } => name.trim_to(usize::from(labels)).to_lowercase(),
+    };
     let seconds_between_transfers = 1; // There are no secondaries; the fields must hold something.
     let data = SOA::new(
-        zone_name(),
-        zone_name(),
+        ZONE_NAME.clone(),
+        ZONE_NAME.clone(),
         1,
         seconds_between_transfers,
         seconds_between_transfers,
@@ -164,8 +207,8 @@ fn start_of_authority(zone: Name) -> Record {
 
 fn extended_error(verdict: &Verdict) -> Option<&ExtendedError> {
     match verdict {
-        Verdict::Answer(Answer::NoData(error)) => error.as_ref(),
-        Verdict::Answer(Answer::NameError(error)) => Some(error),
+        Verdict::Answer(Answer::NoData(_, error)) => error.as_ref(),
+        Verdict::Answer(Answer::NameError(_, error)) => Some(error),
         _ => None,
     }
 }

@@ -5,7 +5,9 @@ use hickory_proto::op::{Header, Message, MessageType, Metadata, OpCode, Query};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
 use margay_core::id::InstanceId;
-use margay_core::names::{Answer, ExtendedError, NamesSnapshot, Question, QuestionKind, answer};
+use margay_core::names::{
+    Answer, ExtendedError, NamesSnapshot, Question, QuestionKind, Zone, answer,
+};
 use std::fmt::Write;
 
 /// "Not Supported" (RFC 8914 section 4.22).
@@ -39,6 +41,8 @@ pub enum Disposition {
 pub enum Outcome {
     /// Here are addresses.
     Addresses,
+    /// Here are records of another kind.
+    Records,
     /// The name exists, records of this kind do not.
     NoData,
     /// The name does not exist for this caller.
@@ -146,10 +150,11 @@ fn read_body(header: &Header, decoder: &mut BinDecoder<'_>) -> Result<Asked, Dec
 fn judge(snapshot: &NamesSnapshot, caller: InstanceId, question: &Query, draw: u64) -> Verdict {
     if question.query_class != DNSClass::IN {
         // True, since no name exists in another class, and unlike NOTIMP it ends every stub's wait.
-        return Verdict::Answer(Answer::NameError(ExtendedError {
+        let error = ExtendedError {
             code: NOT_SUPPORTED,
             text: "only class IN is served",
-        }));
+        };
+        return Verdict::Answer(Answer::NameError(Zone::ROOT, error));
     }
     let question = Question {
         name: lower_case_text(&question.name),
@@ -162,6 +167,11 @@ fn kind(record_type: RecordType) -> QuestionKind {
     match record_type {
         RecordType::A => QuestionKind::A,
         RecordType::AAAA => QuestionKind::Aaaa,
+        RecordType::SRV => QuestionKind::Srv,
+        RecordType::TXT => QuestionKind::Txt,
+        RecordType::PTR => QuestionKind::Ptr,
+        RecordType::SOA => QuestionKind::Soa,
+        RecordType::NS => QuestionKind::Ns,
         _ => QuestionKind::Other,
     }
 }
@@ -203,8 +213,9 @@ fn bytes_max(asked: &Asked, transport: Transport) -> u16 {
 fn outcome(verdict: &Verdict) -> Outcome {
     match verdict {
         Verdict::Answer(Answer::V4(_) | Answer::V6(_)) => Outcome::Addresses,
-        Verdict::Answer(Answer::NoData(_)) => Outcome::NoData,
-        Verdict::Answer(Answer::NameError(_)) => Outcome::NameError,
+        Verdict::Answer(Answer::NoData(..)) => Outcome::NoData,
+        Verdict::Answer(Answer::NameError(..)) => Outcome::NameError,
+        Verdict::Answer(_) => Outcome::Records,
         Verdict::FormatError => Outcome::FormatError,
         Verdict::NotImplemented => Outcome::NotImplemented,
         Verdict::BadVersion => Outcome::BadVersion,

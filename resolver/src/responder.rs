@@ -63,6 +63,7 @@ impl Responder {
 fn outcome_count(outcome: Outcome) -> Count {
     match outcome {
         Outcome::Addresses => Count::Addresses,
+        Outcome::Records => Count::Records,
         Outcome::NoData => Count::NoData,
         Outcome::NameError => Count::NameError,
         Outcome::FormatError => Count::FormatError,

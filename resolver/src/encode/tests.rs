@@ -1,5 +1,7 @@
 //! Hand-made answers in, replies out, read back by the codec.
 
+mod other_kinds;
+
 use super::*;
 use crate::sample::{parsed, query, query_with_edns};
 use hickory_proto::rr::RecordType;
@@ -31,7 +33,7 @@ fn v6(count: u16) -> Vec<Ipv6Addr> {
 }
 
 fn no_such_name(text: &'static str) -> Answer {
-    Answer::NameError(ExtendedError { code: 20, text })
+    Answer::NameError(Zone::SERVICES, ExtendedError { code: 20, text })
 }
 
 /// The longest name under the zone that the codec reads.
@@ -114,7 +116,7 @@ fn the_question_comes_back_to_the_letter_and_records_point_at_it() {
 fn a_missing_kind_is_no_error_under_the_zone_with_a_second_of_negative_caching() {
     let (bytes, _) = encoded(
         query("web.matrix.", RecordType::MX),
-        Answer::NoData(None),
+        Answer::NoData(Zone::SERVICES, None),
         512,
     );
 
@@ -134,17 +136,21 @@ fn a_missing_kind_is_no_error_under_the_zone_with_a_second_of_negative_caching()
 }
 
 #[test]
-fn a_denial_comes_from_a_zone_that_encloses_the_name() {
+fn a_denial_comes_from_the_zone_that_core_says_the_name_lies_in() {
+    let v6_zone = "3.2.1.0.d.c.b.a.e.b.d.f.ip6.arpa.";
+    let v6_name = format!("0.0.0.0.{v6_zone}");
     let zones = [
-        ("nobody.matrix.", "matrix."),
-        ("NOBODY.MATRIX.", "matrix."),
-        ("matrix.", "matrix."),
-        ("web.matrix.corp.local.", "."),
-        ("notmatrix.", "."),
-        (".", "."),
+        ("nobody.matrix.", 1, "matrix."),
+        ("NOBODY.MATRIX.", 1, "matrix."),
+        ("web.matrix.corp.local.", 0, "."),
+        (".", 0, "."),
+        ("9.9.64.100.IN-ADDR.arpa.", 4, "64.100.in-addr.arpa."),
+        (&v6_name, 14, v6_zone),
     ];
-    for (name, zone) in zones {
-        let (bytes, _) = encoded(query(name, RecordType::A), no_such_name("no"), 512);
+    for (name, labels, zone) in zones {
+        let error = ExtendedError { code: 0, text: "" };
+        let denial = Answer::NameError(Zone { labels }, error);
+        let (bytes, _) = encoded(query(name, RecordType::A), denial, 512);
 
         let reply = parsed(&bytes);
         assert_eq!(
@@ -235,10 +241,13 @@ fn every_answer_that_core_may_give_fits_the_smallest_datagram() {
     let answers = [
         Answer::V6(v6(8)),
         no_such_name(LONG_TEXT),
-        Answer::NoData(Some(ExtendedError {
-            code: 20,
-            text: LONG_TEXT,
-        })),
+        Answer::NoData(
+            Zone::SERVICES,
+            Some(ExtendedError {
+                code: 20,
+                text: LONG_TEXT,
+            }),
+        ),
     ];
     for answer in answers {
         let plain = query(&longest_name(), RecordType::AAAA);

@@ -4,10 +4,10 @@ use crate::lab::{client_of, next_reply, query_for, resolver_over};
 use arc_swap::ArcSwap;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
-use margay_core::address::VirtualIp;
-use margay_core::composition::Balance;
-use margay_core::id::InstanceId;
-use margay_core::names::{NamedInstance, NamedService, NamesSnapshot};
+use margay_core::address::{AddressPlan, InstanceAddresses, Ipv4Block, VirtualIp};
+use margay_core::composition::{Balance, Port};
+use margay_core::id::{InstanceId, Version};
+use margay_core::names::{Declaration, NamedInstance, NamedService, NamesSnapshot};
 use margay_resolver::Limits;
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -17,20 +17,38 @@ const PERMITTED: InstanceId = InstanceId(0);
 
 /// `web` with this many instances, open to one caller.
 fn web(instances: u8) -> NamesSnapshot {
+    let vip = |network: u8, last: u8| VirtualIp {
+        v4: [100, network, 1, last].into(),
+        v6: [0xfd4d, 0, 0, u16::from(network), 0, 0, 0, u16::from(last)].into(),
+    };
     let instance = |last: u8| NamedInstance {
         instance: InstanceId(100 + u64::from(last)),
-        called: VirtualIp {
-            v4: [100, 64, 1, last].into(),
-            v6: [0xfd4d, 0, 0, 0, 0, 0, 0, u16::from(last)].into(),
+        ordinal: last.into(),
+        version: Version(1),
+        addresses: InstanceAddresses {
+            called: vip(64, last),
+            caller: vip(96, last),
         },
+        ready: true,
         load: 0,
     };
-    NamesSnapshot::new([NamedService {
+    let http = Port {
+        port: 80,
+        protocol: margay_core::composition::Transport::Tcp,
+    };
+    let plan = AddressPlan::new(&[0; 32], Ipv4Block::DEFAULT);
+    let web = NamedService {
         name: "web".parse().unwrap(),
         balance: Balance::RoundRobin,
+        declaration: Arc::new(Declaration {
+            composition: "shop".parse().unwrap(),
+            version: Version(1),
+            ports: [("http".to_owned(), http)].into(),
+        }),
         instances: (1..=instances).map(instance).collect(),
         callers: [PERMITTED].into(),
-    }])
+    };
+    NamesSnapshot::new(plan, [web])
 }
 
 fn ask(client: &UdpSocket, name: &str, record_type: RecordType) -> Message {
@@ -59,9 +77,13 @@ fn the_socket_says_who_asks_and_so_what_exists() {
         assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
         assert!(reply.answers.is_empty());
     }
-    let reply = ask(&permitted, "web.matrix.", RecordType::TXT);
+    let reply = ask(&permitted, "web.matrix.", RecordType::MX);
     assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
     assert!(reply.answers.is_empty());
+    let reply = ask(&permitted, "2.1.64.100.in-addr.arpa.", RecordType::PTR);
+    assert_eq!(reply.answers[0].data.to_string(), "2.web.matrix.");
+    let reply = ask(&other, "2.1.64.100.in-addr.arpa.", RecordType::PTR);
+    assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
 }
 
 #[test]

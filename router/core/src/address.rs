@@ -7,6 +7,10 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+/// Where an instance's DNS answers from: link-local (RFC 3927), so no pool can ever hold it, and the
+/// same everywhere, so that a moved instance finds it.
+pub const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 53, 53);
+
 /// One virtual IP in both families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VirtualIp {
@@ -159,8 +163,11 @@ pub struct AddressPlan {
     identity_key: [u8; 32],
 }
 
+/// The length of the network's IPv6 prefix, in bits.
+pub(crate) const V6_PREFIX: u8 = 48;
+
 /// The bit of an IPv6 address that is set in caller addresses: the subnet field's first.
-const V6_CALLER: u128 = 1 << (127 - 48);
+const V6_CALLER: u128 = 1 << (127 - V6_PREFIX);
 
 impl AddressPlan {
     /// Plans for a host that holds `v4_block` of the network whose key is `network_key`.
@@ -190,6 +197,11 @@ impl AddressPlan {
     /// Whether `addr` lies in one of the halves.
     pub fn holds_v4(&self, addr: Ipv4Addr) -> bool {
         self.v4_called.contains(addr) || self.v4_caller.contains(addr)
+    }
+
+    /// Whether `addr` lies in the network's /48.
+    pub fn holds_v6(&self, addr: Ipv6Addr) -> bool {
+        (addr.to_bits() ^ self.v6.to_bits()) >> (128 - V6_PREFIX) == 0
     }
 
     /// The whole block, both halves together.

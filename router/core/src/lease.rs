@@ -54,6 +54,11 @@ impl AddressBook {
         }
     }
 
+    /// Which addresses it gives.
+    pub fn plan(&self) -> AddressPlan {
+        self.plan
+    }
+
     /// Gives `instance` its addresses.
     pub fn allocate(
         &mut self,

@@ -1,5 +1,6 @@
 //! The command line's grammar.
 
+use crate::resolve::Kind;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -51,11 +52,14 @@ pub enum Command {
     Drops,
     /// Ask for a name as an instance sees it.
     Resolve {
-        /// The name, for example web.matrix.
+        /// The name, for example web.matrix, or an address.
         name: String,
         /// Who asks, for example 1.shopper.
         #[arg(long = "as", value_name = "INSTANCE")]
         caller: String,
+        /// The kind of record, if not addresses (or the name of an address).
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: Option<Kind>,
     },
     /// Run a command inside an instance.
     Exec {

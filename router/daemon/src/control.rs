@@ -5,6 +5,7 @@ use crate::journal::Journal;
 use crate::protocol::{
     FlowRow, InstanceRow, REQUEST_BYTES_MAX, Request, Response, ServiceRow, Status, Target,
 };
+use crate::resolve;
 use crate::router_thread::now;
 use crate::worker::cgroup_of;
 use crate::world::{Facts, World, lock};
@@ -14,7 +15,6 @@ use margay_core::flow_key::Protocol;
 use margay_core::id::{InstanceId, RequestId};
 use margay_core::moment::Moment;
 use margay_core::name::{InstanceName, ZONE};
-use margay_core::names::{Answer, Question, QuestionKind, answer};
 use margay_core::port::{FlowReading, FlowSlots, Input};
 use margay_core::router::view::FlowView;
 use serde_json::{Value, json};
@@ -142,7 +142,15 @@ async fn respond(world: &World, request: Request) -> Result<Value> {
         Request::Services => services(world).await,
         Request::Flows => flows(world).await,
         Request::Drops => drops(world).await,
-        Request::Resolve { name, caller } => resolve(world, &name, &caller),
+        Request::Resolve { name, caller, kind } => {
+            let facts = world.instances.find(&caller)?;
+            Ok(resolve::answer(
+                &world.names.load(),
+                &facts.plan,
+                &name,
+                kind,
+            ))
+        }
         Request::Status => status(world).await,
         Request::Target { instance } => target(world, &world.instances.find(&instance)?),
         Request::Down => Ok(json!(down::end_host(world).await?)),
@@ -287,39 +295,6 @@ async fn drops(world: &World) -> Result<Value> {
         anyhow::Ok(counts)
     });
     Ok(serde_json::to_value(counts.await??)?)
-}
-
-fn resolve(world: &World, name: &str, caller: &str) -> Result<Value> {
-    let facts = world.instances.find(caller)?;
-    let snapshot = world.names.load();
-    let ask = |kind| {
-        let name = name.trim_end_matches('.').to_ascii_lowercase();
-        answer(
-            &snapshot,
-            facts.plan.instance,
-            &Question { name, kind },
-            fresh_draw(),
-        )
-    };
-    let (v4, v6) = (ask(QuestionKind::A), ask(QuestionKind::Aaaa));
-    let mut addresses: Vec<String> = Vec::new();
-    let mut problem = None;
-    for reply in [v4, v6] {
-        match reply {
-            Answer::V4(found) => addresses.extend(found.iter().map(ToString::to_string)),
-            Answer::V6(found) => addresses.extend(found.iter().map(ToString::to_string)),
-            Answer::NoData(error) => problem = error.map(|error| error.text),
-            Answer::NameError(error) => problem = Some(error.text),
-        }
-    }
-    Ok(
-        json!({ "name": name, "caller": facts.plan.name.to_string(), "addresses": addresses, "problem": problem }),
-    )
-}
-
-/// A draw for the balancer: whoever asks by hand shall see the order change, too.
-fn fresh_draw() -> u64 {
-    now().as_nanos() >> 10
 }
 
 async fn status(world: &World) -> Result<Value> {

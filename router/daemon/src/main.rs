@@ -23,6 +23,7 @@ mod probe;
 mod protocol;
 mod render;
 mod reserve;
+mod resolve;
 mod router_thread;
 mod supervisor;
 mod up;
@@ -102,7 +103,7 @@ fn request(command: Command) -> Result<Request> {
         Command::Services => Request::Services,
         Command::Flows => Request::Flows,
         Command::Drops => Request::Drops,
-        Command::Resolve { name, caller } => Request::Resolve { name, caller },
+        Command::Resolve { name, caller, kind } => Request::Resolve { name, caller, kind },
         Command::Status => Request::Status,
         Command::Up { .. } | Command::Exec { .. } | Command::Logs { .. } => {
             bail!("this command is no question to the daemon")

@@ -1,5 +1,6 @@
 //! What the command line and the daemon say to each other: one JSON line each way.
 
+use crate::resolve::Kind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -23,7 +24,11 @@ pub enum Request {
     /// Count drops and refusals by reason.
     Drops,
     /// Answer a name as an instance would see it.
-    Resolve { name: String, caller: String },
+    Resolve {
+        name: String,
+        caller: String,
+        kind: Option<Kind>,
+    },
     /// Tell how the host is.
     Status,
     /// Tell where an instance can be entered.

@@ -1,15 +1,14 @@
 //! Reaches into an instance's network namespace for a socket, and leaves again.
 
+pub use margay_core::address::DNS_ADDRESS;
+
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt,
 };
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, BorrowedFd};
-
-/// Where an instance's DNS answers from: link-local (RFC 3927), so no pool can ever hold it.
-pub const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 53, 53);
 
 /// The port of DNS (RFC 1035 section 4.2).
 pub const DNS_PORT: u16 = 53;
@@ -114,7 +113,7 @@ mod tests {
     use margay_core::id::EndpointIndex;
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     use std::io::{Read, Write};
-    use std::net::{IpAddr, Ipv6Addr};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
     use std::os::fd::{AsFd, OwnedFd};
 
     const CALLED: VirtualIp = VirtualIp {

@@ -132,7 +132,7 @@ impl Router {
             let owner = self
                 .services
                 .find(automaton)
-                .map(|service| &service.composition);
+                .map(|service| &service.declaration.composition);
             if let Some(owner) = owner.filter(|owner| *owner != name) {
                 return Err(OperatorError::AutomatonTaken {
                     automaton: automaton.clone(),

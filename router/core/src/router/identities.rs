@@ -38,6 +38,11 @@ impl Identities {
         }
     }
 
+    /// Which addresses there can be.
+    pub(super) fn plan(&self) -> AddressPlan {
+        self.book.plan()
+    }
+
     /// Whose `addr` is or was.
     pub(super) fn find(&self, addr: IpAddr) -> Option<&Holder> {
         self.holders.get(&addr)

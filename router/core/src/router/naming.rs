@@ -6,6 +6,7 @@ use crate::moment::Moment;
 use crate::name::AutomatonName;
 use crate::names::{NamedInstance, NamedService, NamesSnapshot};
 use crate::port::Output;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,32 +68,34 @@ impl Router {
                 .or_default()
                 .insert(*id);
         }
-        NamesSnapshot::new(self.services.iter().map(|(name, service)| {
-            NamedService {
-                name: name.clone(),
-                balance: service.balance,
-                instances: self.named_instances(&service.instances),
-                callers: running
-                    .iter()
-                    .filter(|(caller, _)| self.services.permissions.sees(caller, name))
-                    .flat_map(|(_, instances)| instances.iter().copied())
-                    .collect(),
-            }
-        }))
+        let services = self.services.iter().map(|(name, service)| NamedService {
+            name: name.clone(),
+            balance: service.balance,
+            declaration: Arc::clone(&service.declaration),
+            instances: self.named_instances(&service.instances),
+            callers: running
+                .iter()
+                .filter(|(caller, _)| self.services.permissions.sees(caller, name))
+                .flat_map(|(_, instances)| instances.iter().copied())
+                .collect(),
+        });
+        NamesSnapshot::new(self.identities.plan(), services)
     }
 
-    /// The ready ones of a service's instances, in the order of their names.
+    /// A service's instances in the order of their names; of two with one name the ready one first,
+    /// then the younger.
     fn named_instances(&self, of_service: &BTreeSet<InstanceId>) -> Vec<NamedInstance> {
         let instances = of_service.iter().filter_map(|id| self.instances.get(id));
-        let mut ready: Vec<_> = instances
-            .filter(|instance| instance.life.is_ready())
-            .collect();
-        ready.sort_by_key(|instance| (instance.plan.name.ordinal, instance.plan.instance));
-        let named = |instance: &super::Instance| NamedInstance {
+        let named = instances.map(|instance| NamedInstance {
             instance: instance.plan.instance,
-            called: instance.plan.addresses.called,
+            ordinal: instance.plan.name.ordinal,
+            version: instance.plan.version,
+            addresses: instance.plan.addresses,
+            ready: instance.life.is_ready(),
             load: self.flows.load(instance.plan.instance),
-        };
-        ready.into_iter().map(named).collect()
+        });
+        let mut named: Vec<_> = named.collect();
+        named.sort_by_key(|one| (one.ordinal, !one.ready, Reverse(one.instance)));
+        named
     }
 }

@@ -1,23 +1,25 @@
 //! What the compositions declare: services, rules for their first packets, permission.
 
 use super::config::RouterConfig;
-use crate::composition::{Affinity, Automaton, Balance, Composition, CompositionName, Port};
+use crate::composition::{Affinity, Automaton, Balance, Composition, CompositionName};
 use crate::id::InstanceId;
 use crate::name::{AutomatonName, SitePath};
+use crate::names::Declaration;
 use crate::permission::Permissions;
 use crate::service_id::{ServiceId, ServiceIdPrefix};
 use crate::service_table::{Action, Rule, ServiceTable};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A declared service.
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) id: ServiceId,
-    pub(super) composition: CompositionName,
     pub(super) affinity: Affinity,
     pub(super) balance: Balance,
-    pub(super) ports: BTreeMap<String, Port>,
+    /// What DNS tells of it, shared with every snapshot of names.
+    pub(super) declaration: Arc<Declaration>,
     /// Its instances, ready or not.
     pub(super) instances: BTreeSet<InstanceId>,
     /// Counts the choices that were made between its instances.
@@ -54,7 +56,7 @@ impl Services {
         for composition in compositions.values() {
             for (name, automaton) in &composition.automatons {
                 let old = before.remove(name);
-                let service = self.service(name, &composition.name, automaton, old);
+                let service = self.service(name, composition, automaton, old);
                 self.table.insert(demux(service.id));
                 self.services.insert(name.clone(), service);
             }
@@ -80,17 +82,20 @@ impl Services {
     fn service(
         &self,
         name: &AutomatonName,
-        composition: &CompositionName,
+        composition: &Composition,
         automaton: &Automaton,
         old: Option<Service>,
     ) -> Service {
         let (instances, turn) = old.map(|old| (old.instances, old.turn)).unwrap_or_default();
         Service {
             id: ServiceId::of(&self.site, name),
-            composition: composition.clone(),
+            declaration: Arc::new(Declaration {
+                composition: composition.name.clone(),
+                version: composition.version,
+                ports: automaton.ports.clone(),
+            }),
             affinity: automaton.affinity,
             balance: automaton.balance,
-            ports: automaton.ports.clone(),
             instances,
             turn,
         }

@@ -132,8 +132,8 @@ impl Router {
             ServiceView {
                 name: name.clone(),
                 id: service.id,
-                composition: service.composition.clone(),
-                ports: service.ports.clone(),
+                composition: service.declaration.composition.clone(),
+                ports: service.declaration.ports.clone(),
                 balance: service.balance,
                 affinity: service.affinity,
                 instances: service

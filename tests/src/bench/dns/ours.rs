@@ -3,12 +3,12 @@
 use super::zone;
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
-use margay_core::address::VirtualIp;
+use margay_core::address::{AddressPlan, InstanceAddresses, Ipv4Block, VirtualIp};
 use margay_core::composition::Balance;
-use margay_core::id::InstanceId;
-use margay_core::names::{NamedInstance, NamedService, NamesSnapshot};
+use margay_core::id::{InstanceId, Version};
+use margay_core::names::{Declaration, NamedInstance, NamedService, NamesSnapshot};
 use margay_resolver::Resolver;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 
@@ -20,24 +20,40 @@ const CALLER: InstanceId = InstanceId(1);
 
 /// Answers at `addr` until killed.
 pub fn serve(addr: SocketAddr) -> Result<()> {
+    let plan = AddressPlan::new(&[0; 32], Ipv4Block::DEFAULT);
+    let declaration = Arc::new(Declaration {
+        composition: "bench".parse()?,
+        version: Version(1),
+        ports: BTreeMap::new(),
+    });
     let mut services = Vec::new();
     for (named, number) in zone::names().zip(2..) {
+        let called = VirtualIp {
+            v4: named.v4,
+            v6: named.v6,
+        };
         let instance = NamedInstance {
             instance: InstanceId(number),
-            called: VirtualIp {
-                v4: named.v4,
-                v6: named.v6,
+            ordinal: 1,
+            version: Version(1),
+            // Nobody asks for the address that it calls from.
+            addresses: InstanceAddresses {
+                called,
+                caller: called,
             },
+            ready: true,
             load: 0,
         };
         services.push(NamedService {
             name: named.name.parse()?,
             balance: Balance::RoundRobin,
+            declaration: Arc::clone(&declaration),
             instances: vec![instance],
             callers: BTreeSet::from([CALLER]),
         });
     }
-    let names = Arc::new(ArcSwap::from_pointee(NamesSnapshot::new(services)));
+    let names = NamesSnapshot::new(plan, services);
+    let names = Arc::new(ArcSwap::from_pointee(names));
     let resolver = Resolver::spawn(names)?;
     let udp = UdpSocket::bind(addr).with_context(|| format!("listen at {addr}, UDP"))?;
     let tcp = TcpListener::bind(addr).with_context(|| format!("listen at {addr}, TCP"))?;

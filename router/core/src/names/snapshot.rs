@@ -1,0 +1,248 @@
+//! Names, who may see them and where they lead, at one moment.
+
+use super::answer::{Answer, ExtendedError, ServiceTarget, Zone};
+use super::{ANSWER_ADDRESSES_MAX, QuestionKind};
+use crate::address::{AddressPlan, InstanceAddresses, VirtualIp};
+use crate::balance::{Balancer, Candidate, Draw};
+use crate::composition::{Balance, CompositionName, Port, Transport};
+use crate::id::{InstanceId, Version};
+use crate::name::{AutomatonName, ZONE};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+/// Names, who may see them and where they lead, at one moment.
+#[derive(Debug, Default)]
+pub struct NamesSnapshot {
+    /// Which addresses have names, if any.
+    pub(super) plan: Option<AddressPlan>,
+    services: HashMap<AutomatonName, Arc<Service>>,
+    holders: HashMap<IpAddr, Holder>,
+}
+
+/// A service as DNS shows it.
+#[derive(Clone, Debug)]
+pub struct NamedService {
+    /// Its name below the zone.
+    pub name: AutomatonName,
+    /// How its answers are ordered.
+    pub balance: Balance,
+    /// What its composition says of it.
+    pub declaration: Arc<Declaration>,
+    /// Its instances; of two with one ordinal the first counts.
+    pub instances: Vec<NamedInstance>,
+    /// Who may see it; for all others it does not exist.
+    pub callers: BTreeSet<InstanceId>,
+}
+
+/// What a composition says of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declaration {
+    /// Which composition.
+    pub composition: CompositionName,
+    /// Of which version.
+    pub version: Version,
+    /// What others may call, by the port's name.
+    pub ports: BTreeMap<String, Port>,
+}
+
+/// An instance of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedInstance {
+    /// Which.
+    pub instance: InstanceId,
+    /// Its number among its siblings, from 1.
+    pub ordinal: u32,
+    /// By which version of its composition it was made.
+    pub version: Version,
+    /// What its callers call, and what it calls from.
+    pub addresses: InstanceAddresses,
+    /// Whether it takes flows.
+    pub ready: bool,
+    /// How many flows it holds.
+    pub load: u32,
+}
+
+/// A service in the shape that answers are made from: candidates and addresses side by side.
+#[derive(Debug)]
+pub(super) struct Service {
+    name: AutomatonName,
+    declaration: Arc<Declaration>,
+    /// Balances between the ready instances.
+    balancer: Balancer,
+    /// What is called to reach each candidate.
+    called: Vec<VirtualIp>,
+    /// Each candidate's place among `instances`.
+    places: Vec<usize>,
+    instances: Vec<NamedInstance>,
+    callers: BTreeSet<InstanceId>,
+}
+
+/// Whose an address is.
+#[derive(Debug)]
+struct Holder {
+    service: Arc<Service>,
+    instance: InstanceId,
+    ordinal: u32,
+}
+
+impl NamesSnapshot {
+    /// Takes the services of one moment; of two with one name the later counts. `plan` says which
+    /// addresses are answered for in the reverse zones.
+    pub fn new(plan: AddressPlan, services: impl IntoIterator<Item = NamedService>) -> Self {
+        let mut snapshot = NamesSnapshot {
+            plan: Some(plan),
+            ..NamesSnapshot::default()
+        };
+        for service in services {
+            snapshot.insert(Arc::new(Service::from(service)));
+        }
+        snapshot
+    }
+
+    fn insert(&mut self, service: Arc<Service>) {
+        for named in &service.instances {
+            let InstanceAddresses { called, caller } = named.addresses;
+            let addresses: [IpAddr; 4] = [
+                called.v4.into(),
+                called.v6.into(),
+                caller.v4.into(),
+                caller.v6.into(),
+            ];
+            let holder = || Holder {
+                service: Arc::clone(&service),
+                instance: named.instance,
+                ordinal: named.ordinal,
+            };
+            let held = addresses.map(|addr| (addr, holder()));
+            self.holders.extend(held);
+        }
+        self.services.insert(service.name.clone(), service);
+    }
+
+    /// The service of this name, if `caller` may see it.
+    pub(super) fn service(&self, name: &str, caller: InstanceId) -> Option<&Service> {
+        let service = self.services.get(name)?;
+        service.callers.contains(&caller).then_some(service)
+    }
+
+    /// The name of whoever holds `addr`, if it is the caller itself or `caller` may see it.
+    pub(super) fn name_of(&self, addr: IpAddr, caller: InstanceId) -> Option<String> {
+        let holder = self.holders.get(&addr)?;
+        let seen = holder.instance == caller || holder.service.callers.contains(&caller);
+        seen.then(|| holder.service.instance_name(holder.ordinal))
+    }
+}
+
+impl From<NamedService> for Service {
+    fn from(service: NamedService) -> Self {
+        let ready = service.instances.iter().enumerate();
+        let ready = ready.filter(|(_, named)| named.ready);
+        let places: Vec<usize> = ready.map(|(place, _)| place).collect();
+        let ready = || places.iter().map(|place| &service.instances[*place]);
+        let candidate = |named: &NamedInstance| Candidate {
+            instance: named.instance,
+            weight: NonZeroU32::MIN,
+            load: named.load,
+        };
+        Service {
+            name: service.name,
+            declaration: service.declaration,
+            balancer: Balancer::new(service.balance, ready().map(candidate).collect()),
+            called: ready().map(|named| named.addresses.called).collect(),
+            places,
+            instances: service.instances,
+            callers: service.callers,
+        }
+    }
+}
+
+impl Service {
+    /// What the service's own name holds.
+    pub(super) fn answer(&self, caller: InstanceId, kind: QuestionKind, draw: Draw) -> Answer {
+        let called = || self.order(caller, draw).map(|index| self.called[index]);
+        match kind {
+            QuestionKind::A | QuestionKind::Aaaa if self.called.is_empty() => none_ready(),
+            QuestionKind::A => Answer::V4(called().map(|addr| addr.v4).collect()),
+            QuestionKind::Aaaa => Answer::V6(called().map(|addr| addr.v6).collect()),
+            QuestionKind::Txt => Answer::Texts(self.texts(self.declaration.version)),
+            _ => Answer::NoData(Zone::SERVICES, None),
+        }
+    }
+
+    /// What the name of one of its instances holds.
+    pub(super) fn answer_for(&self, ordinal: u32, kind: QuestionKind) -> Answer {
+        let found = self.instances.iter().find(|named| named.ordinal == ordinal);
+        let Some(named) = found else {
+            return Answer::NameError(Zone::SERVICES, ExtendedError::NO_SUCH_INSTANCE);
+        };
+        let called = named.addresses.called;
+        match kind {
+            QuestionKind::A | QuestionKind::Aaaa if !named.ready => {
+                Answer::NoData(Zone::SERVICES, Some(ExtendedError::NOT_READY))
+            }
+            QuestionKind::A => Answer::V4(vec![called.v4]),
+            QuestionKind::Aaaa => Answer::V6(vec![called.v6]),
+            QuestionKind::Txt => {
+                let mut texts = self.texts(named.version);
+                texts.push(format!("instance={ordinal}.{}", self.name));
+                Answer::Texts(texts)
+            }
+            _ => Answer::NoData(Zone::SERVICES, None),
+        }
+    }
+
+    /// What the name of one of its ports holds, `_http._tcp.web.matrix`.
+    pub(super) fn answer_for_port(
+        &self,
+        port: &str,
+        transport: Transport,
+        caller: InstanceId,
+        kind: QuestionKind,
+        draw: Draw,
+    ) -> Answer {
+        let declared = self.declaration.ports.get(port);
+        let Some(port) = declared.filter(|port| port.protocol == transport) else {
+            return Answer::NameError(Zone::SERVICES, ExtendedError::NO_SUCH_PORT);
+        };
+        if kind != QuestionKind::Srv {
+            return Answer::NoData(Zone::SERVICES, None);
+        }
+        if self.called.is_empty() {
+            return none_ready();
+        }
+        let targets = self.order(caller, draw).map(|index| ServiceTarget {
+            name: self.instance_name(self.instances[self.places[index]].ordinal),
+            port: port.port,
+            called: self.called[index],
+        });
+        Answer::Targets(targets.collect())
+    }
+
+    /// Whether any port of it is of this transport.
+    pub(super) fn speaks(&self, transport: Transport) -> bool {
+        let mut ports = self.declaration.ports.values();
+        ports.any(|port| port.protocol == transport)
+    }
+
+    /// Indices of candidates, the balancer's choice for `caller` first.
+    fn order(&self, caller: InstanceId, draw: Draw) -> impl Iterator<Item = usize> {
+        self.balancer.order(caller, draw, ANSWER_ADDRESSES_MAX)
+    }
+
+    fn instance_name(&self, ordinal: u32) -> String {
+        format!("{ordinal}.{}.{ZONE}", self.name)
+    }
+
+    fn texts(&self, version: Version) -> Vec<String> {
+        vec![
+            format!("composition={}", self.declaration.composition),
+            format!("version={version}"),
+        ]
+    }
+}
+
+fn none_ready() -> Answer {
+    Answer::NoData(Zone::SERVICES, Some(ExtendedError::NONE_READY))
+}

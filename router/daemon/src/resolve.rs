@@ -1,0 +1,86 @@
+//! Asking for a name by hand, as an instance would be answered.
+
+use crate::router_thread::now;
+use clap::ValueEnum;
+use margay_core::names::{Answer, NamesSnapshot, Question, QuestionKind, reverse_name};
+use margay_core::port::InstancePlan;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::net::IpAddr;
+
+/// The kinds of record that an operator can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// IPv4 addresses.
+    A,
+    /// IPv6 addresses.
+    Aaaa,
+    /// Who serves a port: _http._tcp.web.matrix.
+    Srv,
+    /// What composition and version a service or an instance is of.
+    Txt,
+    /// Whose an address is.
+    Ptr,
+    /// The start of the zone.
+    Soa,
+    /// The zone's name server.
+    Ns,
+}
+
+/// What `caller` is answered for `name`, which may be an address; without `kind`, both families of
+/// addresses, or an address's name.
+pub fn answer(
+    names: &NamesSnapshot,
+    caller: &InstancePlan,
+    name: &str,
+    kind: Option<Kind>,
+) -> Value {
+    let addr: Option<IpAddr> = name.parse().ok();
+    let asked = match addr {
+        Some(addr) => reverse_name(addr),
+        None => name.trim_end_matches('.').to_ascii_lowercase(),
+    };
+    let kinds = match (kind, addr) {
+        (Some(kind), _) => vec![kind.into()],
+        (None, Some(_)) => vec![QuestionKind::Ptr],
+        (None, None) => vec![QuestionKind::A, QuestionKind::Aaaa],
+    };
+    let (mut addresses, mut records, mut problem) = (Vec::new(), Vec::new(), None);
+    for kind in kinds {
+        let name = asked.clone();
+        let question = Question { name, kind };
+        match margay_core::names::answer(names, caller.instance, &question, fresh_draw()) {
+            found @ (Answer::V4(_) | Answer::V6(_)) => addresses.extend(found.records()),
+            Answer::NoData(_, error) => problem = error.map(|error| error.text),
+            Answer::NameError(_, error) => problem = Some(error.text),
+            other => records.extend(other.records()),
+        }
+    }
+    json!({
+        "name": name,
+        "caller": caller.name.to_string(),
+        "addresses": addresses,
+        "records": records,
+        "problem": problem,
+    })
+}
+
+impl From<Kind> for QuestionKind {
+    fn from(kind: Kind) -> QuestionKind {
+        match kind {
+            Kind::A => QuestionKind::A,
+            Kind::Aaaa => QuestionKind::Aaaa,
+            Kind::Srv => QuestionKind::Srv,
+            Kind::Txt => QuestionKind::Txt,
+            Kind::Ptr => QuestionKind::Ptr,
+            Kind::Soa => QuestionKind::Soa,
+            Kind::Ns => QuestionKind::Ns,
+        }
+    }
+}
+
+/// A draw for the balancer: whoever asks by hand shall see the order change, too.
+fn fresh_draw() -> u64 {
+    now().as_nanos() >> 10
+}

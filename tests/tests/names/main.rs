@@ -1,0 +1,9 @@
+//! Every kind of name, asked for inside instances of a whole host. Needs root.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, as it should"
+)]
+
+mod kinds;
+mod world;
