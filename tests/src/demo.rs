@@ -2,10 +2,12 @@
 
 mod denial;
 mod first_packet;
+mod load;
 mod names;
 mod outage;
 mod rebound;
 mod report;
+mod rolling;
 mod shop;
 mod spread;
 
@@ -27,6 +29,7 @@ pub fn run(host: &Host) -> Result<Report> {
     denial::show(&shop, &mut report)?;
     rebound::show(&shop, &mut report)?;
     outage::survive(&shop, &mut report)?;
+    rolling::replace(&shop, &mut report)?;
     report.seconds = began.elapsed().as_secs();
     Ok(report)
 }

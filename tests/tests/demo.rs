@@ -18,7 +18,7 @@ use std::time::Duration;
 /// How long the kernel may take to end a host's processes.
 const GONE_MAX: Duration = Duration::from_secs(20);
 
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 15] = [
     "names_glibc",
     "names_musl",
     "spread",
@@ -30,6 +30,9 @@ const FIELDS: [&str; 12] = [
     "requests_during_kill9",
     "daemon_down_ms",
     "failed_during_kill9",
+    "rolling_requests",
+    "rolling_ms",
+    "rolling_failed",
     "seconds",
 ];
 

@@ -48,6 +48,16 @@ pub struct Automaton {
     pub affinity: Affinity,
     /// How flows spread over the instances.
     pub balance: Balance,
+    /// How long the flows of an instance that is replaced or taken away may go on.
+    #[serde(default = "drain_unless_said")]
+    pub drain: Duration,
+}
+
+/// Most requests end by then, and an operator waits for it (as with Docker's and systemd's stops).
+pub const DRAIN: Duration = Duration::from_secs(10);
+
+fn drain_unless_said() -> Duration {
+    DRAIN
 }
 
 /// A port that an automaton declares.

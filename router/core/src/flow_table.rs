@@ -62,6 +62,11 @@ pub enum FlowInput {
     ProgramEnded(InstanceId),
     /// The instance has no network any more.
     NetworkGone(InstanceId),
+    /// The instance takes no new flow: those that it serves shall be looked at now.
+    LookAt(InstanceId),
+    /// The instance's program is about to be told to stop: its connections learn that from it, all
+    /// else binds anew.
+    Stopping(InstanceId),
 }
 
 /// How many flows an instance takes part in.
@@ -116,9 +121,17 @@ impl FlowTable {
             }
             FlowInput::ProgramEnded(instance) => self.program_ended(instance, now),
             FlowInput::NetworkGone(instance) => {
-                for pair in self.pairs_where(|flow| flow.concerns(instance)) {
-                    self.close(pair, now);
+                self.close_where(|flow| flow.concerns(instance), now);
+            }
+            FlowInput::LookAt(instance) => {
+                let serves = |flow: &Flow| flow.entries.server == instance && !flow.doomed;
+                for pair in self.pairs_where(serves) {
+                    self.reschedule(pair, now);
                 }
+            }
+            FlowInput::Stopping(instance) => {
+                let serves = |flow: &Flow| flow.entries.server == instance;
+                self.close_where(|flow| serves(flow) && !flow.closes_by_itself(), now);
             }
         }
     }
@@ -281,9 +294,7 @@ impl FlowTable {
 
     /// Closes every flow that `keep` does not keep; looks at all of them.
     pub fn retain(&mut self, keep: impl Fn(&FlowEntries) -> bool, now: Moment) {
-        for pair in self.pairs_where(|flow| !keep(&flow.entries)) {
-            self.close(pair, now);
-        }
+        self.close_where(|flow| !keep(&flow.entries), now);
     }
 
     /// The packet as its receiver shall see it, with a source port for which the answers' key is
@@ -349,6 +360,12 @@ impl FlowTable {
     fn close(&mut self, pair: Pair, now: Moment) {
         if let Some(flow) = self.remove(pair, now) {
             self.close_entries(&flow.entries);
+        }
+    }
+
+    fn close_where(&mut self, chosen: impl Fn(&Flow) -> bool, now: Moment) {
+        for pair in self.pairs_where(chosen) {
+            self.close(pair, now);
         }
     }
 

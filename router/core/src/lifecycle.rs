@@ -6,10 +6,16 @@
 //!     |           |                |  exited: the keeper restarts it, or core after a pause
 //!     +- pause ---+----------------+
 //!
-//! any -> removing -> gone           any -> repairing -> preparing   the network vanished
+//! any -> withdrawing -> draining -> removing -> gone
+//! any -> repairing -> preparing                    the network vanished
 //! ```
 
+mod ending;
+
+pub use ending::DRAIN_LOOK;
+
 use crate::moment::Moment;
+use ending::Drain;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::VecDeque;
@@ -41,6 +47,10 @@ pub enum Stage {
     Pausing,
     /// Its network vanished: what is left of it is taken away, then all is made anew.
     Repairing,
+    /// It is no longer wanted; every table learns that it takes no new flow.
+    Withdrawing,
+    /// No new flow reaches it; those that it serves may end.
+    Draining,
     /// It is being taken away.
     Removing,
     /// Nothing is left of it.
@@ -58,6 +68,8 @@ impl Stage {
             Stage::Exited => "exited",
             Stage::Pausing => "pausing",
             Stage::Repairing => "repairing",
+            Stage::Withdrawing => "withdrawing",
+            Stage::Draining => "draining",
             Stage::Removing => "removing",
             Stage::Gone => "gone",
         }
@@ -111,7 +123,16 @@ pub enum LifecycleInput {
     /// Its network vanished.
     NetworkLost,
     /// It is no longer wanted.
-    Remove,
+    Remove {
+        /// How long the flows that it serves may go on.
+        drain: Duration,
+    },
+    /// No table leads a new flow to it any more.
+    Withdrawn,
+    /// It serves no flow any more.
+    Drained,
+    /// An operator wants it to take no new flow, or to take them again.
+    Suspend(bool),
     /// Nothing is left of it.
     Removed,
     /// A probe is wanted, or no longer.
@@ -130,6 +151,10 @@ pub enum LifecycleOutput {
     Start,
     /// Begin, or end, to probe it.
     Probe(bool),
+    /// Tell every table that it takes no new flow, then say so.
+    Withdraw,
+    /// Look whether it still serves flows, and say so if not.
+    CountFlows,
     /// End it and take its network away.
     Remove {
         /// Time between SIGTERM and SIGKILL.
@@ -155,6 +180,9 @@ pub struct Lifecycle {
     stage: Stage,
     since: Moment,
     probing: bool,
+    /// Whether an operator wants it to take no new flow.
+    suspended: bool,
+    drain: Drain,
     /// What is tried again, and when.
     retry: Option<(Moment, Retry)>,
     failures: u32,
@@ -170,6 +198,8 @@ impl Lifecycle {
             stage: Stage::Preparing,
             since: now,
             probing: false,
+            suspended: false,
+            drain: Drain::default(),
             retry: None,
             failures: 0,
             random: SmallRng::seed_from_u64(seed),
@@ -190,14 +220,9 @@ impl Lifecycle {
     /// Takes one input. What cannot happen at this stage is late news, and is ignored.
     pub fn handle_input(&mut self, input: LifecycleInput, now: Moment) {
         match (input, self.stage) {
-            (_, Stage::Gone) => {}
-            (LifecycleInput::Removed, Stage::Removing) => {
-                self.enter(Stage::Gone, now);
-                self.retry = None;
-                self.ask(LifecycleOutput::Gone);
-            }
-            (LifecycleInput::Remove, stage) if stage != Stage::Removing => self.remove(now),
-            (_, Stage::Removing) => {}
+            (input, _) if self.is_ending() => self.end(input, now),
+            (LifecycleInput::Remove { drain }, _) => self.withdraw(drain, now),
+            (LifecycleInput::Suspend(suspended), _) => self.suspend(suspended),
             // Whatever took it away, it is still wanted.
             (LifecycleInput::Removed, _) => self.prepare(now),
             (LifecycleInput::NetworkLost, stage) if stage != Stage::Repairing => self.repair(now),
@@ -233,8 +258,9 @@ impl Lifecycle {
         }
     }
 
-    /// Lets time pass: tries again what failed.
+    /// Lets time pass: tries again what failed, looks how the draining goes.
     pub fn handle_timeout(&mut self, now: Moment) {
+        self.drain_timeout(now);
         let Some((_, retry)) = self.retry.filter(|(at, _)| *at <= now) else {
             return;
         };
@@ -252,7 +278,8 @@ impl Lifecycle {
 
     /// When to call [`Lifecycle::handle_timeout`] next.
     pub fn poll_timeout(&self) -> Option<Moment> {
-        self.retry.map(|(at, _)| at)
+        let retry = self.retry.map(|(at, _)| at);
+        retry.into_iter().chain(self.drain.due()).min()
     }
 
     /// Where it stands.
@@ -262,12 +289,28 @@ impl Lifecycle {
 
     /// Whether it takes new flows.
     pub fn is_ready(&self) -> bool {
-        self.stage == Stage::Ready
+        self.stage == Stage::Ready && !self.suspended
+    }
+
+    /// Whether its program serves: also one that takes no new flow does until it is told to stop.
+    pub fn serves(&self) -> bool {
+        matches!(
+            self.stage,
+            Stage::Ready | Stage::Withdrawing | Stage::Draining
+        )
+    }
+
+    /// Whether an operator wants it to take no new flow.
+    pub fn is_suspended(&self) -> bool {
+        self.suspended
     }
 
     /// Whether it is being taken away for good.
     pub fn is_ending(&self) -> bool {
-        matches!(self.stage, Stage::Removing | Stage::Gone)
+        matches!(
+            self.stage,
+            Stage::Withdrawing | Stage::Draining | Stage::Removing | Stage::Gone
+        )
     }
 
     fn ask(&mut self, output: LifecycleOutput) {
@@ -325,15 +368,6 @@ impl Lifecycle {
     fn repair(&mut self, now: Moment) {
         self.retry = None;
         self.enter(Stage::Repairing, now);
-        self.ask_removal();
-    }
-
-    fn remove(&mut self, now: Moment) {
-        self.retry = None;
-        // What was not yet carried out is moot.
-        let moot = [LifecycleOutput::Prepare, LifecycleOutput::Start];
-        self.outputs.retain(|output| !moot.contains(output));
-        self.enter(Stage::Removing, now);
         self.ask_removal();
     }
 

@@ -67,6 +67,7 @@ mod tests {
 
     fn automaton(ports: &[(u16, Transport)], needs: &[&str]) -> Automaton {
         Automaton {
+            drain: crate::composition::DRAIN,
             command: vec!["true".into()],
             environment: BTreeMap::new(),
             user: None,

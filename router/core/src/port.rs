@@ -53,6 +53,14 @@ pub enum Input {
     },
     /// Something that an instance needs could not be made; core decides when to try again.
     InstanceFailed { instance: InstanceId, error: String },
+    /// An operator wants an instance to take no new flow, or to take them again.
+    Drain {
+        request: RequestId,
+        instance: InstanceId,
+        drained: bool,
+    },
+    /// Every output that came before [`Output::Withdraw`] has taken effect.
+    Withdrawn { instance: InstanceId },
     /// The instance's processes, namespace and device are gone.
     InstanceRemoved { instance: InstanceId },
     /// A readiness probe changed its mind.
@@ -79,6 +87,9 @@ pub enum Output {
     PrepareInstance(InstancePlan),
     /// Start the instance's program under the keeper (which restarts it with backoff).
     StartProcess(InstancePlan),
+    /// The instance takes no new flow: answer with [`Input::Withdrawn`] once every earlier output has
+    /// taken effect, in names and in the kernel.
+    Withdraw { instance: InstanceId },
     /// End the instance: SIGTERM, `grace`, SIGKILL to all, then take its network away.
     RemoveInstance {
         instance: InstanceId,
@@ -164,6 +175,8 @@ pub enum Record {
     CompositionDeleted(CompositionName),
     /// An instance exists from now on.
     Instance(InstancePlan),
+    /// An operator wants an instance to take no new flow from now on, or to take them again.
+    Drained { instance: InstanceId, drained: bool },
     /// An instance is gone; its addresses are in quarantine from now on.
     InstanceRemoved { instance: InstanceId },
 }
@@ -175,6 +188,8 @@ pub struct Recovery {
     pub compositions: Vec<Composition>,
     /// Recorded instances.
     pub instances: Vec<InstancePlan>,
+    /// Those of them that an operator wants to take no new flow.
+    pub drained: Vec<InstanceId>,
     /// Instances that the keeper still parents, with what is known of each.
     pub running: Vec<RunningInstance>,
     /// Flows found in the kernel's maps.

@@ -3,6 +3,7 @@
 mod config;
 mod decision;
 mod deploy;
+mod drain;
 mod drops;
 mod first_packet;
 mod identities;
@@ -51,6 +52,8 @@ pub struct Router {
     /// Whether an operator stopped the host.
     stopping: bool,
     names: naming::Publication,
+    /// Instances of which every table is to be told that they take no new flow.
+    withdrawing: VecDeque<InstanceId>,
     random: SmallRng,
     outputs: VecDeque<Output>,
 }
@@ -71,6 +74,7 @@ impl Router {
             next_instance: InstanceId(1),
             stopping: false,
             names: naming::Publication::default(),
+            withdrawing: VecDeque::new(),
             random,
             outputs: VecDeque::new(),
             config,
@@ -117,6 +121,15 @@ impl Router {
                 restart_after,
             } => self.exited(instance, status, restart_after.is_some(), now),
             Input::InstanceFailed { instance, error } => self.failed(instance, error, now),
+            Input::Drain {
+                request,
+                instance,
+                drained,
+            } => {
+                let outcome = self.suspend(instance, drained, now);
+                self.respond(request, outcome);
+            }
+            Input::Withdrawn { instance } => self.live(instance, LifecycleInput::Withdrawn, now),
             Input::InstanceRemoved { instance } => self.removed(instance, now),
             Input::Readiness { instance, ready } => {
                 self.live(instance, LifecycleInput::Probed { ready }, now);
@@ -138,15 +151,19 @@ impl Router {
 
     /// The next effect to carry out; `None` once drained.
     ///
-    /// However much changed, names are published at most once before it is `None`.
+    /// However much changed, names are published at most once before it is `None`, and what must
+    /// have reached every table is asked for behind that.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front().or_else(|| self.poll_names())
+        let output = self.outputs.pop_front();
+        output
+            .or_else(|| self.poll_names())
+            .or_else(|| self.poll_withdrawal())
     }
 
     /// When to call [`Router::handle_timeout`] next; poll again after every input and timeout.
     pub fn poll_timeout(&self) -> Option<Moment> {
         debug_assert!(
-            self.outputs.is_empty() && !self.names.is_due(),
+            self.outputs.is_empty() && !self.names.is_due() && self.withdrawing.is_empty(),
             "poll_output first"
         );
         let instances = self.timers.first().map(|(at, _)| *at);

@@ -48,6 +48,17 @@ pub enum Command {
     Services,
     /// List live flows with their counters.
     Flows,
+    /// Have an instance take no new flow, and wait until those that it serves have ended.
+    Drain {
+        /// The instance: 2.web, or web if there is only one.
+        instance: String,
+        /// Let it take new flows again.
+        #[arg(long)]
+        cancel: bool,
+        /// Wait at most this long; it stays drained all the same.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        wait: u64,
+    },
     /// Count dropped and refused packets by reason.
     Drops,
     /// Ask for a name as an instance sees it.

@@ -1,6 +1,5 @@
 //! The control socket: answers operators, after asking the kernel who they are.
 
-use crate::down;
 use crate::journal::Journal;
 use crate::protocol::{
     FlowRow, InstanceRow, REQUEST_BYTES_MAX, Request, Response, ServiceRow, Status, Target,
@@ -9,6 +8,7 @@ use crate::resolve;
 use crate::router_thread::now;
 use crate::worker::cgroup_of;
 use crate::world::{Facts, World, lock};
+use crate::{down, drain};
 use anyhow::{Context, Result, bail};
 use margay_core::composition::Composition;
 use margay_core::flow_key::Protocol;
@@ -141,6 +141,7 @@ async fn respond(world: &World, request: Request) -> Result<Value> {
         Request::Ps => ps(world).await,
         Request::Services => services(world).await,
         Request::Flows => flows(world).await,
+        Request::Drain { instance, cancel } => drain::drain(world, &instance, cancel).await,
         Request::Drops => drops(world).await,
         Request::Resolve { name, caller, kind } => {
             let facts = world.instances.find(&caller)?;
@@ -180,7 +181,7 @@ async fn delete(world: &World, composition: &str) -> Result<Value> {
 }
 
 /// Asks core for a change that could be recorded; refuses one that could not.
-async fn change(
+pub async fn change(
     world: &World,
     room: impl FnOnce(&Journal) -> Result<()> + Send + 'static,
     input: impl FnOnce(RequestId) -> Input,
@@ -211,11 +212,17 @@ async fn ps(world: &World) -> Result<Value> {
             let running = facts.as_ref().filter(|facts| facts.init_pid.is_some());
             let probe_failure = running.and_then(|facts| facts.probe_failure.clone());
             let problem = probe_failure.or(view.last_error);
+            let undo = || format!("drained; `margay drain {} --cancel` undoes it", view.id);
+            let problem = if view.drained { Some(undo()) } else { problem };
             InstanceRow {
                 name: view.name.to_string(),
                 composition: view.composition.to_string(),
                 version: view.version.0,
-                state: view.stage.to_owned(),
+                state: match view.stage {
+                    "ready" if view.drained && view.flows > 0 => "draining".to_owned(),
+                    "ready" if view.drained => "drained".to_owned(),
+                    stage => stage.to_owned(),
+                },
                 ready: view.ready,
                 pid: facts.as_ref().and_then(|facts| facts.init_pid),
                 restarts: facts.map_or(0, |facts| facts.restarts),

@@ -16,6 +16,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const COMPOSITIONS: TableDefinition<&str, &[u8]> = TableDefinition::new("compositions");
 const INSTANCES: TableDefinition<u64, &[u8]> = TableDefinition::new("instances");
+/// Instances that an operator drained.
+const DRAINED: TableDefinition<u64, ()> = TableDefinition::new("drained");
 /// Addresses of removed instances, until their quarantine is over.
 const QUARANTINE: TableDefinition<u64, &[u8]> = TableDefinition::new("quarantine");
 /// What a change takes beside its records, in bytes: some pages of each table.
@@ -56,6 +58,8 @@ pub struct Recorded {
     pub compositions: Vec<Composition>,
     /// Instances that were made and not removed.
     pub instances: Vec<InstancePlan>,
+    /// Those of them that an operator wants to take no new flow.
+    pub drained: Vec<InstanceId>,
     /// One above every instance number ever used.
     pub next_instance: u64,
     /// Instances that were removed lately.
@@ -82,6 +86,7 @@ impl Journal {
         journal.write(|transaction| {
             transaction.open_table(COMPOSITIONS)?;
             transaction.open_table(INSTANCES)?;
+            transaction.open_table(DRAINED)?;
             transaction.open_table(QUARANTINE)?;
             let mut meta = transaction.open_table(META)?;
             if meta.get(NETWORK_KEY)?.is_none() {
@@ -178,6 +183,7 @@ impl Journal {
             host_tag: u32::from_be_bytes(tag),
             compositions: Vec::new(),
             instances: Vec::new(),
+            drained: Vec::new(),
             next_instance: next.unwrap_or(1),
             quarantined: Vec::new(),
         };
@@ -186,6 +192,9 @@ impl Journal {
         }
         for row in transaction.open_table(INSTANCES)?.iter()? {
             recorded.instances.push(decode(row?.1.value())?);
+        }
+        for row in transaction.open_table(DRAINED)?.iter()? {
+            recorded.drained.push(InstanceId(row?.0.value()));
         }
         for row in transaction.open_table(QUARANTINE)?.iter()? {
             let (instance, freed) = row?;
@@ -233,6 +242,14 @@ fn apply(transaction: &WriteTransaction, record: &Record) -> Result<()> {
                 meta.insert(NEXT_INSTANCE, next.as_slice())?;
             }
         }
+        Record::Drained { instance, drained } => {
+            let mut table = transaction.open_table(DRAINED)?;
+            if *drained {
+                table.insert(instance.0, ())?;
+            } else {
+                table.remove(instance.0)?;
+            }
+        }
         Record::InstanceRemoved { instance } => remove_instance(transaction, *instance)?,
     }
     Ok(())
@@ -240,6 +257,7 @@ fn apply(transaction: &WriteTransaction, record: &Record) -> Result<()> {
 
 fn remove_instance(transaction: &WriteTransaction, instance: InstanceId) -> Result<()> {
     let mut instances = transaction.open_table(INSTANCES)?;
+    transaction.open_table(DRAINED)?.remove(instance.0)?;
     let Some(plan) = instances.remove(instance.0)? else {
         return Ok(());
     };
@@ -306,6 +324,11 @@ mod tests {
         }
     }
 
+    fn drained(instance: u64, drained: bool) -> Record {
+        let instance = InstanceId(instance);
+        Record::Drained { instance, drained }
+    }
+
     fn composition(version: u64) -> Composition {
         Composition {
             name: "shop".parse().unwrap(),
@@ -323,6 +346,8 @@ mod tests {
             Record::Composition(composition(1)),
             Record::Instance(plan(7)),
             Record::Instance(plan(3)),
+            drained(3, true),
+            drained(7, true),
             Record::InstanceRemoved {
                 instance: InstanceId(3),
             },
@@ -335,8 +360,20 @@ mod tests {
         assert_eq!(second.host_tag, first.host_tag);
         assert_eq!(second.compositions, [composition(1)]);
         assert_eq!(second.instances, [plan(7)]);
+        assert_eq!(second.drained, [InstanceId(7)]);
         assert_eq!(second.next_instance, 8, "a number is never used twice");
         assert_eq!(second.quarantined.len(), 1);
+    }
+
+    #[test]
+    fn undone_drain_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(&dir.path().join("j")).unwrap();
+        journal
+            .commit(&[Record::Instance(plan(7)), drained(7, true)])
+            .unwrap();
+        journal.commit(&[drained(7, false)]).unwrap();
+        assert_eq!(journal.read().unwrap().drained, []);
     }
 
     #[test]
@@ -424,6 +461,7 @@ mod tests {
             ready: None,
             affinity: Default::default(),
             balance: Default::default(),
+            drain: margay_core::composition::DRAIN,
         }
     }
 }

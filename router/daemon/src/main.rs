@@ -13,6 +13,8 @@ mod client;
 mod control;
 mod directories;
 mod down;
+mod drain;
+mod drain_command;
 mod instance_etc;
 mod journal;
 mod keeper_events;
@@ -40,6 +42,7 @@ use serde_json::Value;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -68,6 +71,17 @@ fn run(cli: Cli) -> Result<ExitCode> {
         } => {
             let target: Target = ask_for(run, &Request::Target { instance })?;
             logs_command::print(Path::new(&target.log), lines, follow)?;
+        }
+        Command::Drain {
+            instance,
+            cancel,
+            wait,
+        } => {
+            let wait = Duration::from_secs(wait);
+            let drained = drain_command::run(run, instance, cancel, wait, cli.json)?;
+            if !drained {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         asking => {
             let request = request(asking)?;
@@ -105,7 +119,10 @@ fn request(command: Command) -> Result<Request> {
         Command::Drops => Request::Drops,
         Command::Resolve { name, caller, kind } => Request::Resolve { name, caller, kind },
         Command::Status => Request::Status,
-        Command::Up { .. } | Command::Exec { .. } | Command::Logs { .. } => {
+        Command::Up { .. }
+        | Command::Exec { .. }
+        | Command::Logs { .. }
+        | Command::Drain { .. } => {
             bail!("this command is no question to the daemon")
         }
     })

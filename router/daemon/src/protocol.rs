@@ -21,6 +21,8 @@ pub enum Request {
     Services,
     /// List the live flows with their counters.
     Flows,
+    /// Have an instance take no new flow, or take them again, and tell what is still open.
+    Drain { instance: String, cancel: bool },
     /// Count drops and refusals by reason.
     Drops,
     /// Answer a name as an instance would see it.
@@ -74,6 +76,21 @@ pub struct InstanceRow {
     pub caller_v6: String,
     /// Why it is not ready, if something went wrong.
     pub problem: Option<String>,
+}
+
+/// How a drain goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainRow {
+    /// The instance: `2.web`.
+    pub name: String,
+    /// Its number.
+    pub instance: u64,
+    /// Whether it takes no new flow because an operator wants it so.
+    pub drained: bool,
+    /// Live flows that it serves.
+    pub flows: u32,
+    /// How many of them each caller holds.
+    pub callers: std::collections::BTreeMap<String, u32>,
 }
 
 /// A service as `services` shows it.

@@ -280,6 +280,8 @@ impl Running {
                     .push_back(Input::FlowsRead(datapath.read_flows(&flows)));
             }
             Output::PublishNames(snapshot) => names.store(snapshot),
+            // Whatever came before it was carried out by this very thread.
+            Output::Withdraw { instance } => self.inputs.push_back(Input::Withdrawn { instance }),
             slow_output => {
                 if slow.send(slow_output).is_err() {
                     tracing::debug!("an effect came after the supervisor's end");

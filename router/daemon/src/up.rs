@@ -267,6 +267,7 @@ fn recovery(found: &Found, datapath: &mut Datapath) -> Result<Recovery> {
     Ok(Recovery {
         compositions: found.recorded.compositions.clone(),
         instances: found.recorded.instances.clone(),
+        drained: found.recorded.drained.clone(),
         running,
         flows: datapath.adopt_flows()?,
         next_instance: found.recorded.next_instance,

@@ -27,6 +27,12 @@ pub struct Report {
     pub daemon_down_ms: u64,
     /// Requests that failed, in all of the load.
     pub failed_during_kill9: u64,
+    /// Requests, each by a new process, around and during the replacement of all replicas.
+    pub rolling_requests: u64,
+    /// From the new version's application until the last old replica was gone.
+    pub rolling_ms: u64,
+    /// Requests that failed, in all of that load.
+    pub rolling_failed: u64,
     /// How long the demo took.
     pub seconds: u64,
 }
@@ -76,6 +82,10 @@ impl Report {
         check(
             self.failed_during_kill9 == 0,
             "requests failed while the daemon was dead",
+        );
+        check(
+            self.rolling_requests > 0 && self.rolling_failed == 0,
+            "requests failed while replicas were replaced",
         );
         faults
     }

@@ -6,12 +6,14 @@ mod readiness;
 use super::error::CompositionError;
 use super::hint::did_you_mean;
 use super::reader::{NUMBER_MAX, Reader, Section, Value, listed};
-use super::{Affinity, Automaton, Balance, Composition, CompositionName};
+use super::{Affinity, Automaton, Balance, Composition, CompositionName, DRAIN};
 use crate::id::Version;
 use crate::name::AutomatonName;
 use ports::ports;
 use readiness::readiness;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 /// The longest text of a composition: hosts gossip them whole, and a thousand automatons fit.
 const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -22,10 +24,14 @@ const AUTOMATONS_MAX: usize = 1024;
 /// The most instances of one automaton; each takes a network namespace, and more is a slip.
 const REPLICAS_MAX: u64 = 1024;
 
+/// A drain of an hour is a drain for ever: whoever rolls out waits for it.
+const DRAIN_MS_RANGE: RangeInclusive<u64> = 0..=3_600_000;
+
 const ROOT_KEYS: [&str; 2] = ["composition", "automaton"];
 const HEADER_KEYS: [&str; 2] = ["name", "version"];
-const AUTOMATON_KEYS: [&str; 9] = [
-    "command", "replicas", "ports", "needs", "ready", "affinity", "balance", "env", "user",
+const AUTOMATON_KEYS: [&str; 10] = [
+    "command", "replicas", "ports", "needs", "ready", "affinity", "balance", "drain_ms", "env",
+    "user",
 ];
 const AFFINITIES: [(&str, Affinity); 2] =
     [("prefer", Affinity::Prefer), ("strict", Affinity::Strict)];
@@ -118,6 +124,7 @@ fn automaton(reader: &mut Reader<'_>, section: &Section<'_>, names: &[&str]) -> 
     let replicas = reader.number(section, "replicas", 1..=REPLICAS_MAX);
     let replicas = replicas.and_then(|replicas| u32::try_from(replicas).ok());
     let ports = ports(reader, section).unwrap_or_default();
+    let drain = reader.number(section, "drain_ms", DRAIN_MS_RANGE);
     Automaton {
         command: command.unwrap_or_default(),
         environment: environment(reader, section).unwrap_or_default(),
@@ -132,6 +139,7 @@ fn automaton(reader: &mut Reader<'_>, section: &Section<'_>, names: &[&str]) -> 
         balance: reader
             .choice(section, "balance", &BALANCES)
             .unwrap_or_default(),
+        drain: drain.map_or(DRAIN, Duration::from_millis),
     }
 }
 

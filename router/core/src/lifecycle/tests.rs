@@ -5,6 +5,16 @@ use proptest::prelude::*;
 
 const GRACE: Duration = Duration::from_secs(3);
 
+/// Told to end, with three seconds for its flows.
+const END: LifecycleInput = LifecycleInput::Remove {
+    drain: Duration::from_secs(3),
+};
+
+/// Told to end at once.
+const END_AT_ONCE: LifecycleInput = LifecycleInput::Remove {
+    drain: Duration::ZERO,
+};
+
 fn at(millis: u64) -> Moment {
     Moment::from_nanos(millis * 1_000_000)
 }
@@ -162,11 +172,10 @@ fn removal_ends_it_from_every_stage() {
         for input in way {
             tell(&mut life, input.clone(), 1);
         }
-        let outputs = tell(&mut life, LifecycleInput::Remove, 2);
-        assert_eq!(
-            outputs.last(),
-            Some(&LifecycleOutput::Remove { grace: GRACE })
-        );
+        let outputs = tell(&mut life, END_AT_ONCE, 2);
+        assert_eq!(outputs.last(), Some(&LifecycleOutput::Withdraw));
+        let outputs = tell(&mut life, LifecycleInput::Withdrawn, 2);
+        assert_eq!(outputs, [LifecycleOutput::Remove { grace: GRACE }]);
         assert_eq!(tell(&mut life, LifecycleInput::Started, 3), []);
         assert_eq!(
             tell(&mut life, LifecycleInput::Removed, 4),
@@ -179,13 +188,12 @@ fn removal_ends_it_from_every_stage() {
 #[test]
 fn what_was_not_begun_is_never_prepared() {
     let mut life = life(Beginning::Planned, true);
-    let outputs = tell(&mut life, LifecycleInput::Remove, 0);
-    assert_eq!(outputs, [LifecycleOutput::Remove { grace: GRACE }]);
+    assert_eq!(tell(&mut life, END, 0), [LifecycleOutput::Withdraw]);
 }
 
 #[test]
 fn removal_is_asked_for_once_whatever_fails_meanwhile() {
-    for end in [LifecycleInput::Remove, LifecycleInput::NetworkLost] {
+    for end in [END, LifecycleInput::NetworkLost] {
         let mut life = ready(false);
         tell(&mut life, end, 1);
         assert_eq!(tell(&mut life, LifecycleInput::Failed, 2), []);
@@ -247,6 +255,83 @@ fn probe_can_change_while_it_runs() {
     );
 }
 
+/// ```text
+///   remove -> no new flows -> every table knows -> flows end, or their time is over -> SIGTERM
+/// ```
+#[test]
+fn nothing_is_told_to_stop_before_it_is_withdrawn_and_drained() {
+    let mut life = ready(false);
+    let outputs = tell(&mut life, END, 10);
+    let withdrawn = [LifecycleOutput::Ready(false), LifecycleOutput::Withdraw];
+    assert_eq!(outputs, withdrawn);
+    assert!(life.serves() && life.poll_timeout().is_none());
+
+    let outputs = tell(&mut life, LifecycleInput::Withdrawn, 20);
+    assert_eq!(outputs, [LifecycleOutput::CountFlows]);
+    assert!(life.serves());
+    life.handle_timeout(at(20) + DRAIN_LOOK);
+    assert_eq!(drain(&mut life), [LifecycleOutput::CountFlows]);
+
+    let outputs = tell(&mut life, LifecycleInput::Drained, 700);
+    assert_eq!(outputs, [LifecycleOutput::Remove { grace: GRACE }]);
+    assert!(!life.serves() && life.poll_timeout().is_none());
+}
+
+#[test]
+fn flows_that_do_not_end_hold_it_up_for_a_bounded_time() {
+    let mut life = ready(false);
+    tell(&mut life, END, 10);
+    tell(&mut life, LifecycleInput::Withdrawn, 20);
+    life.handle_timeout(at(3_019));
+    assert_eq!(drain(&mut life), [LifecycleOutput::CountFlows]);
+    life.handle_timeout(at(3_020));
+    let removed = [LifecycleOutput::Remove { grace: GRACE }];
+    assert_eq!(drain(&mut life), removed);
+}
+
+#[test]
+fn hurry_cuts_a_drain_short() {
+    let mut draining = ready(false);
+    tell(&mut draining, END, 10);
+    tell(&mut draining, LifecycleInput::Withdrawn, 20);
+    let removed = [LifecycleOutput::Remove { grace: GRACE }];
+    assert_eq!(tell(&mut draining, END_AT_ONCE, 30), removed);
+    assert_eq!(tell(&mut draining, END_AT_ONCE, 40), [], "asked for once");
+
+    let mut withdrawing = ready(false);
+    tell(&mut withdrawing, END, 10);
+    assert_eq!(tell(&mut withdrawing, END_AT_ONCE, 11), []);
+    let outputs = tell(&mut withdrawing, LifecycleInput::Withdrawn, 20);
+    assert_eq!(outputs, removed);
+}
+
+#[test]
+fn program_that_ends_while_it_drains_is_waited_for_no_longer() {
+    for end in [
+        LifecycleInput::Exited { restarted: true },
+        LifecycleInput::NetworkLost,
+    ] {
+        let mut life = ready(false);
+        tell(&mut life, END, 10);
+        tell(&mut life, LifecycleInput::Withdrawn, 20);
+        let outputs = tell(&mut life, end, 30);
+        assert_eq!(outputs, [LifecycleOutput::Remove { grace: GRACE }]);
+    }
+}
+
+#[test]
+fn suspended_instance_runs_and_takes_no_new_flow_until_it_is_let_back_in() {
+    let suspend = LifecycleInput::Suspend;
+    let mut life = ready(true);
+    let outputs = tell(&mut life, suspend(true), 1);
+    assert_eq!(outputs, [LifecycleOutput::Ready(false)]);
+    assert!(life.serves() && !life.is_ready());
+    tell(&mut life, LifecycleInput::Probed { ready: false }, 2);
+    assert_eq!(tell(&mut life, suspend(false), 3), []);
+    let outputs = tell(&mut life, LifecycleInput::Probed { ready: true }, 4);
+    assert_eq!(outputs, [LifecycleOutput::Ready(true)]);
+}
+
 fn any_input() -> impl Strategy<Value = LifecycleInput> {
     prop_oneof![
         Just(LifecycleInput::Prepared),
@@ -255,7 +340,11 @@ fn any_input() -> impl Strategy<Value = LifecycleInput> {
         Just(LifecycleInput::Failed),
         any::<bool>().prop_map(|ready| LifecycleInput::Probed { ready }),
         Just(LifecycleInput::NetworkLost),
-        Just(LifecycleInput::Remove),
+        Just(END),
+        Just(END_AT_ONCE),
+        Just(LifecycleInput::Withdrawn),
+        Just(LifecycleInput::Drained),
+        any::<bool>().prop_map(LifecycleInput::Suspend),
         Just(LifecycleInput::Removed),
         any::<bool>().prop_map(|probed| LifecycleInput::ProbeChanged { probed }),
     ]
@@ -273,6 +362,8 @@ fn live_on(life: &mut Lifecycle, mut now: Moment) {
             Stage::Starting | Stage::Exited => LifecycleInput::Started,
             Stage::Running => LifecycleInput::Probed { ready: true },
             Stage::Repairing | Stage::Removing => LifecycleInput::Removed,
+            Stage::Withdrawing => LifecycleInput::Withdrawn,
+            Stage::Draining => LifecycleInput::Drained,
             Stage::Pausing | Stage::Ready | Stage::Gone => continue,
         };
         life.handle_input(input, now);
@@ -297,7 +388,7 @@ proptest! {
             let after = format!("{life:?}");
             prop_assert!(!early || after == before, "an early timeout does nothing");
             prop_assert!(life.poll_timeout().is_none_or(|due| due > now));
-            removing |= input == LifecycleInput::Remove;
+            removing |= matches!(input, LifecycleInput::Remove { .. });
             life.handle_input(input, now);
             for output in drain(&mut life) {
                 if let LifecycleOutput::Ready(ready) = output {

@@ -114,6 +114,8 @@ impl Router {
     }
 
     /// The called instance if it takes flows, else the balancer's choice among its siblings.
+    ///
+    /// Strict callers accept no sibling: theirs serves them until its program is told to stop.
     fn target(
         &self,
         caller: InstanceId,
@@ -125,7 +127,9 @@ impl Router {
             return Some((instance, Choice::Called));
         }
         if service.affinity == Affinity::Strict {
-            return None;
+            let instance = self.instances.get(&called.instance)?;
+            let serves = instance.life.serves() && instance.network.is_some();
+            return serves.then_some((instance, Choice::Called));
         }
         let balancer = self.balancer(service);
         let chosen = balancer.choose(caller, draw)?;

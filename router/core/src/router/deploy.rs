@@ -3,10 +3,10 @@
 use super::Router;
 use super::rollout::Plan;
 use crate::composition::{Composition, CompositionName};
-use crate::id::{RequestId, Version};
+use crate::id::{InstanceId, RequestId, Version};
 use crate::lease::PoolExhausted;
 use crate::moment::Moment;
-use crate::name::AutomatonName;
+use crate::name::{AutomatonName, InstanceName};
 use crate::port::{Output, Record};
 
 /// Why an operator's request was refused; nothing has changed then.
@@ -56,6 +56,12 @@ pub enum OperatorError {
     /// Nothing to delete.
     #[error("no composition `{0}` is applied; `margay ps` shows what is")]
     NoSuchComposition(CompositionName),
+    /// No such instance, or no more.
+    #[error("instance {0} is no more; `margay ps` shows what is")]
+    NoSuchInstance(InstanceId),
+    /// An instance that ends takes no new flow, whatever an operator wants.
+    #[error("{0} is being taken away; `margay ps` shows what takes its place")]
+    Ending(InstanceName),
     /// The host ends.
     #[error("the host is stopping; start it with `margay up` and try again")]
     Stopping,

@@ -187,12 +187,24 @@ impl Router {
     pub(super) fn instance_timeout(&mut self, id: InstanceId, now: Moment) {
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.life.handle_timeout(now);
-            if instance.retire_at.is_some_and(|at| at <= now) {
-                instance.retire_at = None;
-                instance.life.handle_input(LifecycleInput::Remove, now);
-            }
         }
         self.follow(id, now);
+        let instance = self.instances.get(&id);
+        if instance.is_some_and(|instance| instance.retire_at.is_some_and(|at| at <= now)) {
+            self.unwant(id, now);
+        }
+    }
+
+    /// Ends an instance, after the flows that it serves had their time.
+    pub(super) fn unwant(&mut self, id: InstanceId, now: Moment) {
+        let instance = self.instances.get(&id);
+        let Some(drain) = instance.map(|instance| self.patience(instance)) else {
+            return;
+        };
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.retire_at = None;
+        }
+        self.live(id, LifecycleInput::Remove { drain }, now);
     }
 
     /// Carries out what an instance's life asks for.
@@ -211,10 +223,21 @@ impl Router {
                     readiness: instance.readiness.clone().filter(|_| wanted),
                     plan: Arc::clone(plan),
                 },
-                LifecycleOutput::Remove { grace } => Output::RemoveInstance {
-                    instance: id,
-                    grace,
-                },
+                LifecycleOutput::Withdraw => {
+                    self.withdrawing.push_back(id);
+                    continue;
+                }
+                LifecycleOutput::CountFlows => {
+                    self.count_flows(id, now);
+                    continue;
+                }
+                LifecycleOutput::Remove { grace } => {
+                    self.flow_input(FlowInput::Stopping(id), now);
+                    Output::RemoveInstance {
+                        instance: id,
+                        grace,
+                    }
+                }
                 LifecycleOutput::Ready(_) => {
                     self.names.changed();
                     ready_changed = true;

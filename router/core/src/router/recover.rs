@@ -5,7 +5,7 @@ use super::instances::Network;
 use super::rollout;
 use crate::flow_table::{FlowInput, Party};
 use crate::id::InstanceId;
-use crate::lifecycle::{Beginning, Stage};
+use crate::lifecycle::{Beginning, LifecycleInput, Stage};
 use crate::moment::Moment;
 use crate::port::{AdoptedFlow, FlowEntries, InstancePlan, Output, Recovery, RunningInstance};
 use std::collections::BTreeMap;
@@ -36,6 +36,12 @@ impl Router {
                 instance: unknown,
                 grace: self.config.grace,
             });
+        }
+        for drained in recovery.drained {
+            if let Some(instance) = self.instances.get_mut(&drained) {
+                let suspend = LifecycleInput::Suspend(true);
+                instance.life.handle_input(suspend, now);
+            }
         }
         self.adopt_flows(recovery.flows, now);
         self.rebind_flows_to_the_ended(now);

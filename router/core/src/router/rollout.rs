@@ -153,7 +153,7 @@ impl Router {
                 instance.retire_at = retire_at;
             }
             if *fate == Fate::End {
-                self.live(*id, LifecycleInput::Remove, now);
+                self.unwant(*id, now);
             }
             self.schedule(*id);
         }
@@ -168,7 +168,7 @@ impl Router {
         let replaced = waiting.filter(|instance| self.fate(instance) == Fate::End);
         let replaced: Vec<_> = replaced.map(|instance| instance.plan.instance).collect();
         for id in replaced {
-            self.live(id, LifecycleInput::Remove, now);
+            self.unwant(id, now);
         }
     }
 
@@ -176,7 +176,7 @@ impl Router {
     pub(super) fn end_all(&mut self, now: Moment) -> usize {
         let all: Vec<_> = self.instances.keys().copied().collect();
         for id in &all {
-            self.live(*id, LifecycleInput::Remove, now);
+            self.unwant(*id, now);
         }
         all.len()
     }

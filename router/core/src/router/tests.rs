@@ -6,6 +6,7 @@ mod faults;
 mod random_walk;
 mod recovering;
 mod universal;
+mod withdrawing;
 mod world;
 
 /// A shopper who calls three web servers, which call a store; a stranger nobody needs.

@@ -41,6 +41,10 @@ pub struct InstanceView {
     pub stage: &'static str,
     /// Whether it takes new flows.
     pub ready: bool,
+    /// Whether an operator wants it to take none.
+    pub drained: bool,
+    /// Flows that it serves.
+    pub flows: u32,
     /// Its addresses.
     pub addresses: InstanceAddresses,
     /// How its program ended last, or what could not be made.
@@ -119,7 +123,9 @@ impl Router {
     /// All instances, in the order in which they were made.
     pub fn instances(&self) -> Vec<InstanceView> {
         let instances = self.instances.values();
-        instances.map(instance_view).collect()
+        instances
+            .map(|instance| self.instance_view(instance))
+            .collect()
     }
 
     /// All declared services, by name.
@@ -188,18 +194,20 @@ impl Router {
             opened: flow.opened,
         }
     }
-}
 
-fn instance_view(instance: &Instance) -> InstanceView {
-    let (plan, life) = (&instance.plan, &instance.life);
-    InstanceView {
-        id: plan.instance,
-        name: plan.name.clone(),
-        composition: plan.composition.clone(),
-        version: plan.version,
-        stage: life.stage().name(),
-        ready: life.is_ready(),
-        addresses: plan.addresses,
-        last_error: instance.last_error.clone(),
+    fn instance_view(&self, instance: &Instance) -> InstanceView {
+        let (plan, life) = (&instance.plan, &instance.life);
+        InstanceView {
+            id: plan.instance,
+            name: plan.name.clone(),
+            composition: plan.composition.clone(),
+            version: plan.version,
+            stage: life.stage().name(),
+            ready: life.is_ready(),
+            drained: life.is_suspended(),
+            flows: self.flows.load(plan.instance),
+            addresses: plan.addresses,
+            last_error: instance.last_error.clone(),
+        }
     }
 }

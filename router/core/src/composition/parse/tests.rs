@@ -69,6 +69,7 @@ fn good_file_means_what_it_says() {
         }),
         affinity: Affinity::Strict,
         balance: Balance::TwoChoices,
+        drain: DRAIN,
     };
     assert_eq!(shop.automatons["web"], web);
     let probe = |name: &str| shop.automatons[name].ready.clone().unwrap();
@@ -88,7 +89,7 @@ fn what_is_left_out_has_its_default() {
         (b.replicas, b.affinity, b.balance),
         (1, Affinity::Prefer, Balance::RoundRobin)
     );
-    assert_eq!((b.ready, b.user), (None, None));
+    assert_eq!((b.ready, b.user, b.drain), (None, None, DRAIN));
     assert!(b.ports.is_empty() && b.needs.is_empty() && b.environment.is_empty());
 }
 
@@ -126,7 +127,7 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_text() {
         error.to_string(),
         "line 3, column 11: `version` is 0; expected a whole number from 1 up\n\
          line 7, column 1: automaton `web` has no key `replica`; expected `command`, `replicas`, \
-         `ports`, `needs`, `ready`, `affinity`, `balance`, `env` or `user` (did you mean `replicas`?)\n\
+         `ports`, `needs`, `ready`, `affinity`, `balance`, `drain_ms`, `env` or `user` (did you mean `replicas`?)\n\
          line 23, column 10: no automaton is called `wbe`; expected `shopper`, `store` or `web` (did you mean \
          `web`?)"
     );

@@ -41,6 +41,7 @@ pub(super) enum Step {
     Fail(Index),
     Probe(Index, bool),
     DeviceLost(Index),
+    Drain(Index, bool),
     Refuse(Index),
     Count {
         flow: Index,
@@ -82,6 +83,7 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         1 => index().prop_map(Step::Fail),
         3 => (index(), any::<bool>()).prop_map(|(which, ready)| Step::Probe(which, ready)),
         1 => index().prop_map(Step::DeviceLost),
+        1 => (index(), any::<bool>()).prop_map(|(which, drained)| Step::Drain(which, drained)),
         1 => index().prop_map(Step::Refuse),
         3 => (index(), any::<bool>(), any::<bool>())
             .prop_map(|(flow, fin, rst)| Step::Count { flow, fin, rst }),
@@ -256,6 +258,16 @@ fn disturb(world: &mut World, step: &Step, live: Vec<InstanceId>) {
                 world.tell(Input::DeviceLost { instance });
             }
         }
+        Step::Drain(which, drained) => {
+            if let Some(instance) = pick(live, which) {
+                let request = RequestId(0);
+                world.tell(Input::Drain {
+                    request,
+                    instance,
+                    drained,
+                });
+            }
+        }
         Step::Refuse(which) => {
             if let Some(forward) = pick(world.flows.keys().copied(), which) {
                 world.flows.remove(&forward);
@@ -316,6 +328,11 @@ fn calm_down(world: &mut World) {
         for instance in world.plans.keys().copied().collect::<Vec<_>>() {
             let ready = true;
             world.tell(Input::Readiness { instance, ready });
+            world.tell(Input::Drain {
+                request: RequestId(0),
+                instance,
+                drained: false,
+            });
         }
         // An exited program is always started again.
         for view in world.router.instances() {

@@ -37,6 +37,8 @@ pub(super) struct World {
     pub(super) counters: BTreeMap<FlowKey, (SlotReading, SlotReading)>,
     pub(super) locations: BTreeMap<LocationIndex, u32>,
     pub(super) compositions: BTreeMap<String, Composition>,
+    /// Instances that an operator drained.
+    pub(super) drained: BTreeSet<InstanceId>,
     /// Everything that was asked for since it was taken last.
     pub(super) log: Vec<Output>,
     closed: BTreeMap<SlotIndex, Moment>,
@@ -65,6 +67,7 @@ impl World {
             counters: BTreeMap::new(),
             locations: BTreeMap::new(),
             compositions: BTreeMap::new(),
+            drained: BTreeSet::new(),
             log: Vec::new(),
             closed: BTreeMap::new(),
             removed: Vec::new(),
@@ -141,8 +144,12 @@ impl World {
     pub(super) fn drain(&mut self) {
         let mut published = false;
         while let Some(output) = self.router.poll_output() {
-            assert!(!published, "names are published last, once");
-            published = matches!(output, Output::PublishNames(_));
+            let last = matches!(output, Output::Withdraw { .. });
+            assert!(
+                !published || last,
+                "names are published once, behind what they follow from"
+            );
+            published |= matches!(output, Output::PublishNames(_));
             self.carry_out(&output);
             self.log.push(output);
         }
@@ -169,6 +176,10 @@ impl World {
                 self.running.insert(plan.instance);
                 let instance = plan.instance;
                 self.reports.push_back(Input::ProcessStarted { instance });
+            }
+            Output::Withdraw { instance } => {
+                let instance = *instance;
+                self.reports.push_back(Input::Withdrawn { instance });
             }
             Output::RemoveInstance { instance, .. } => {
                 self.running.remove(instance);
@@ -228,7 +239,16 @@ impl World {
             Record::Instance(plan) => {
                 self.plans.insert(plan.instance, plan.clone());
             }
+            Record::Drained { instance, drained } => {
+                assert!(self.plans.contains_key(instance));
+                if *drained {
+                    self.drained.insert(*instance);
+                } else {
+                    self.drained.remove(instance);
+                }
+            }
             Record::InstanceRemoved { instance } => {
+                self.drained.remove(instance);
                 let removed = self.plans.remove(instance);
                 self.removed.extend(removed.map(|plan| (plan, self.now)));
             }
@@ -355,6 +375,7 @@ impl World {
         let recovery = Recovery {
             compositions: self.compositions.values().cloned().collect(),
             instances: self.plans.values().cloned().collect(),
+            drained: self.drained.iter().copied().collect(),
             running: self.networks.iter().map(running).collect(),
             flows: self.flows.values().map(found).collect(),
             next_instance: 0,
