@@ -1,10 +1,7 @@
 //! Why a flow has the server that it has.
 
-use serde::Serialize;
-
 /// Why a flow has the server that it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// The called instance takes flows.
     Called,
@@ -16,9 +13,21 @@ pub enum Choice {
     Adopted,
 }
 
+impl Choice {
+    /// The name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Choice::Called => "called",
+            Choice::Sibling(Absence::Gone) => "sibling_of_gone",
+            Choice::Sibling(Absence::NotReady) => "sibling_of_unready",
+            Choice::Itself(_) => "itself",
+            Choice::Adopted => "adopted",
+        }
+    }
+}
+
 /// Why the called instance takes no flows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absence {
     /// It ended for good; its address still leads to its siblings.
     Gone,

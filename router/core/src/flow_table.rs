@@ -20,7 +20,7 @@ use crate::drop_reason::DropReason;
 use crate::flow_key::FlowKey;
 use crate::id::{InstanceId, SlotIndex};
 use crate::moment::Moment;
-use crate::port::{AdoptedFlow, DirectionEntry, FlowEntries, FlowReading, FlowSlots, Output};
+use crate::port::{AdoptedFlow, DirectionEntry, FlowEntries, FlowReading, Output};
 use crate::seeded::{SeededMap, seeded_map};
 use age::Verdict;
 use pairs::{Pair, PairPool};
@@ -149,11 +149,7 @@ impl FlowTable {
             if self.flows.get(pair).is_some_and(|flow| flow.doomed) {
                 self.close(pair, now);
             } else if let Some(flow) = self.reschedule(pair, now + READ_AGAIN) {
-                batch.push(FlowSlots {
-                    forward_key: flow.entries.forward.key,
-                    forward: flow.entries.forward.slot,
-                    reverse: flow.entries.reverse.slot,
-                });
+                batch.push(flow.slots());
             }
         }
         if !batch.is_empty() {

@@ -13,6 +13,7 @@ pub mod balance;
 pub mod choice;
 pub mod composition;
 pub mod drop_reason;
+pub mod explanation;
 pub mod flow_key;
 pub mod flow_table;
 pub mod id;

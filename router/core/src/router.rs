@@ -5,6 +5,7 @@ mod decision;
 mod deploy;
 mod drain;
 mod drops;
+mod explain;
 mod first_packet;
 mod identities;
 mod instances;
@@ -16,6 +17,7 @@ pub mod view;
 
 pub use config::RouterConfig;
 pub use deploy::OperatorError;
+pub use explain::ExplainError;
 
 use crate::composition::{Composition, CompositionName};
 use crate::drop_reason::DropReason;

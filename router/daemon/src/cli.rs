@@ -72,6 +72,16 @@ pub enum Command {
         #[arg(long = "type", value_name = "TYPE")]
         kind: Option<Kind>,
     },
+    /// Tell why a flow goes where it goes, or why not, and what to do next.
+    Explain {
+        /// A name (web.matrix, web.matrix:443/udp), an address (100.64.0.2:80) or a flow
+        /// (tcp 100.96.0.1:4000 100.64.0.2:80, as `margay flows` prints it).
+        #[arg(required = true, num_args = 1..)]
+        target: Vec<String>,
+        /// Who calls, for example 1.shopper.
+        #[arg(long = "as", value_name = "INSTANCE")]
+        caller: Option<String>,
+    },
     /// Run a command inside an instance.
     Exec {
         /// The instance: 2.web, or web if there is only one.

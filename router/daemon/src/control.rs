@@ -1,5 +1,6 @@
 //! The control socket: answers operators, after asking the kernel who they are.
 
+use crate::explain::explain;
 use crate::journal::Journal;
 use crate::protocol::{
     FlowRow, InstanceRow, REQUEST_BYTES_MAX, Request, Response, ServiceRow, Status, Target,
@@ -12,6 +13,7 @@ use crate::{down, drain};
 use anyhow::{Context, Result, bail};
 use margay_core::composition::Composition;
 use margay_core::flow_key::Protocol;
+use margay_core::flow_table::FlowState;
 use margay_core::id::{InstanceId, RequestId};
 use margay_core::moment::Moment;
 use margay_core::name::{InstanceName, ZONE};
@@ -152,6 +154,7 @@ async fn respond(world: &World, request: Request) -> Result<Value> {
                 kind,
             ))
         }
+        Request::Explain { target, caller } => explain(world, &target, caller.as_deref()).await,
         Request::Status => status(world).await,
         Request::Target { instance } => target(world, &world.instances.find(&instance)?),
         Request::Down => Ok(json!(down::end_host(world).await?)),
@@ -287,7 +290,9 @@ fn flow_row(view: FlowView, reading: FlowReading, now: Moment) -> FlowRow {
         bytes: reading.forward.bytes,
         reply_packets: reading.reverse.packets,
         reply_bytes: reading.reverse.bytes,
-        state: view.state.to_owned(),
+        state: FlowState::of(view.key.protocol, &reading.forward, &reading.reverse)
+            .name()
+            .to_owned(),
         age_ms: u64::try_from(now.since(view.opened).as_millis()).unwrap_or(u64::MAX),
     }
 }

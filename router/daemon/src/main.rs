@@ -15,6 +15,7 @@ mod directories;
 mod down;
 mod drain;
 mod drain_command;
+mod explain;
 mod instance_etc;
 mod journal;
 mod keeper_events;
@@ -37,6 +38,7 @@ use clap::Parser;
 use cli::{Cli, Command};
 use client::{ask, ask_for};
 use directories::Directories;
+use margay_core::explanation::Explanation;
 use protocol::{FlowRow, InstanceRow, Request, Target};
 use serde_json::Value;
 use std::io::IsTerminal;
@@ -118,6 +120,10 @@ fn request(command: Command) -> Result<Request> {
         Command::Flows => Request::Flows,
         Command::Drops => Request::Drops,
         Command::Resolve { name, caller, kind } => Request::Resolve { name, caller, kind },
+        Command::Explain { target, caller } => Request::Explain {
+            target: target.join(" "),
+            caller,
+        },
         Command::Status => Request::Status,
         Command::Up { .. }
         | Command::Exec { .. }
@@ -139,6 +145,7 @@ fn text(request: &Request, answer: Value) -> Result<String> {
             render::flows(&rows)
         }
         Request::Drops => render::drops(&serde_json::from_value(answer)?),
+        Request::Explain { .. } => serde_json::from_value::<Explanation>(answer)?.to_string(),
         Request::Services => render::objects(&answer),
         _ => render::object(&answer),
     })

@@ -31,6 +31,11 @@ pub enum Request {
         caller: String,
         kind: Option<Kind>,
     },
+    /// Tell why a flow goes where it goes.
+    Explain {
+        target: String,
+        caller: Option<String>,
+    },
     /// Tell how the host is.
     Status,
     /// Tell where an instance can be entered.

@@ -11,6 +11,7 @@ mod disk;
 mod down;
 mod drains;
 mod escape;
+mod explaining;
 mod extinction;
 mod floods;
 mod limits;

@@ -40,6 +40,14 @@ const BALANCES: [(&str, Balance); 2] = [
     ("two-choices", Balance::TwoChoices),
 ];
 
+impl Balance {
+    /// Its name in composition files.
+    pub fn name(self) -> &'static str {
+        let named = BALANCES.iter().find(|(_, balance)| *balance == self);
+        named.map_or("-", |(name, _)| name)
+    }
+}
+
 const COMMAND: &str = "a list of program and arguments: [\"nginx\", \"-g\", \"daemon off;\"]";
 const AUTOMATONS: &str = "at least one [automaton.NAME]";
 const NEEDS: &str = "a list of automatons: [\"store\"]";

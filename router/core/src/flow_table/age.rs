@@ -3,6 +3,7 @@
 use super::Flow;
 use crate::flow_key::Protocol;
 use crate::moment::Moment;
+use crate::port::SlotReading;
 use std::time::Duration;
 
 /// How long a connection may take to open: the fourth SYN is sent after seven seconds (RFC 6298), and
@@ -55,6 +56,21 @@ pub enum FlowState {
 }
 
 impl FlowState {
+    /// What was counted of both directions says.
+    pub fn of(protocol: Protocol, forward: &SlotReading, reverse: &SlotReading) -> FlowState {
+        let closes_by_itself = protocol == Protocol::Tcp;
+        let closed = (forward.fin_seen && reverse.fin_seen) || forward.rst_seen || reverse.rst_seen;
+        // A handshake takes two segments of the client and one of the server.
+        let client_packets_min = if closes_by_itself { 2 } else { 1 };
+        if closed && closes_by_itself {
+            FlowState::Closed
+        } else if forward.packets >= client_packets_min && reverse.packets >= 1 {
+            FlowState::Established
+        } else {
+            FlowState::HalfOpen
+        }
+    }
+
     /// The name in the CLI.
     pub fn name(self) -> &'static str {
         match self {
@@ -86,17 +102,8 @@ pub(super) fn first_look(protocol: Protocol, now: Moment) -> Moment {
 impl Flow {
     /// What the counters said when they were last read.
     pub fn state(&self) -> FlowState {
-        let (forward, reverse) = (self.forward, self.reverse);
-        let closed = (forward.fin_seen && reverse.fin_seen) || forward.rst_seen || reverse.rst_seen;
-        // A handshake takes two segments of the client and one of the server.
-        let client_packets_min = if self.closes_by_itself() { 2 } else { 1 };
-        if closed && self.closes_by_itself() {
-            FlowState::Closed
-        } else if forward.packets >= client_packets_min && reverse.packets >= 1 {
-            FlowState::Established
-        } else {
-            FlowState::HalfOpen
-        }
+        let protocol = self.entries.forward.key.protocol;
+        FlowState::of(protocol, &self.forward, &self.reverse)
     }
 
     /// When a packet last passed, as far as was read.

@@ -5,7 +5,7 @@ use crate::choice::Choice;
 use crate::flow_key::FlowKey;
 use crate::id::{InstanceId, LocationIndex};
 use crate::moment::Moment;
-use crate::port::{DirectionEntry, FlowEntries, SlotReading};
+use crate::port::{DirectionEntry, FlowEntries, FlowSlots, SlotReading};
 
 /// A flow to open.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +80,15 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// Where the kernel counts it.
+    pub fn slots(&self) -> FlowSlots {
+        FlowSlots {
+            forward_key: self.entries.forward.key,
+            forward: self.entries.forward.slot,
+            reverse: self.entries.reverse.slot,
+        }
+    }
+
     /// The slots that it holds.
     pub(super) fn pair(&self) -> Pair {
         Pair::with(self.entries.forward.slot)

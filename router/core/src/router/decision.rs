@@ -43,8 +43,18 @@ impl Draws {
 /// A point that a decision has passed, in the order of the walk.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Point<'a> {
+    /// The source is the caller's own.
+    Source,
+    /// The packet may open a flow.
+    FirstPacket,
+    /// Somebody holds, or held, the address.
+    Identity(&'a Holder),
+    /// The caller may call it on this port.
+    Permission,
     /// A rule of the service table decided.
     Rule(&'a Service, &'a CountedRule),
+    /// An instance takes the flow.
+    Server(&'a Instance, Choice),
 }
 
 /// Who watches a decision being taken.
@@ -58,9 +68,10 @@ pub(super) struct Count;
 
 impl Witness<'_> for Count {
     fn passed(&mut self, point: Point<'_>) {
-        let Point::Rule(service, rule) = point;
-        rule.count();
-        service.turn.set(service.turn.get() + 1);
+        if let Point::Rule(service, rule) = point {
+            rule.count();
+            service.turn.set(service.turn.get() + 1);
+        }
     }
 }
 
@@ -73,20 +84,25 @@ impl Router {
         draws: Draws,
         witness: &mut impl Witness<'a>,
     ) -> Result<OpenRequest, DropReason> {
+        let client = caller.party().ok_or(DropReason::UnknownEndpoint)?;
         let key = arrival.key;
         if !caller.holds(key.source.ip()) {
             return Err(DropReason::ForgedSource);
         }
+        witness.passed(Point::Source);
         if !arrival.opens {
             return Err(DropReason::NotAFirstPacket);
         }
+        witness.passed(Point::FirstPacket);
         let called = self.identities.find(key.destination.ip());
         let called = called.ok_or(DropReason::NoSuchAddress)?;
+        witness.passed(Point::Identity(called));
         let permissions = &self.services.permissions;
         let (from, to) = (&caller.plan.name.automaton, &called.automaton);
         if !permissions.permit(from, to, key.destination.port(), key.protocol) {
             return Err(DropReason::NotPermitted);
         }
+        witness.passed(Point::Permission);
         let service = self.services.find(to).ok_or(DropReason::NoInstance)?;
         let draw = Draw {
             turn: service.turn.get() + 1,
@@ -104,10 +120,11 @@ impl Router {
         let id = caller.plan.instance;
         let chosen = self.target(id, called, service, draw);
         let (server, choice) = chosen.ok_or(DropReason::NoInstance)?;
+        witness.passed(Point::Server(server, choice));
         Ok(OpenRequest {
             key,
             delivered: deliver(key, id, called, server),
-            client: caller.party().ok_or(DropReason::UnknownEndpoint)?,
+            client,
             server: server.party().ok_or(DropReason::NoInstance)?,
             choice,
         })

@@ -4,9 +4,10 @@ use super::Router;
 use super::decision::{Arrival, Count, Draws};
 use crate::composition::Balance;
 use crate::drop_reason::DropReason;
+use crate::flow_key::Protocol;
 use crate::id::{EndpointIndex, InstanceId};
 use crate::moment::Moment;
-use crate::packet::{self, Packet, Transport, Unreachable};
+use crate::packet::{self, Packet, Unreachable};
 use crate::port::{Frame, Output};
 
 impl Router {
@@ -71,9 +72,30 @@ impl Router {
     }
 }
 
+/// What the sender of a refused packet is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// That there is no such connection.
+    Reset,
+    /// That nothing leads there.
+    Unreachable(Unreachable),
+}
+
+impl Told {
+    /// How the calling program sees it.
+    pub(super) fn seen(self) -> &'static str {
+        match self {
+            Told::Reset => "connection refused (RST)",
+            Told::Unreachable(Unreachable::Prohibited) => "no route (ICMP: prohibited)",
+            Told::Unreachable(Unreachable::Host) => "no route (ICMP: host unreachable)",
+            Told::Unreachable(Unreachable::Port) => "connection refused (ICMP: port unreachable)",
+        }
+    }
+}
+
 /// What the sender of a refused packet is told; `None`: nothing, for it forged or would not
 /// understand.
-fn answer(packet: &Packet, original: &[u8], reason: DropReason) -> Option<Vec<u8>> {
+pub(super) fn told(reason: DropReason, protocol: Protocol) -> Option<Told> {
     let why = match reason {
         DropReason::NotPermitted | DropReason::ServiceDropped => Unreachable::Prohibited,
         DropReason::NoInstance => Unreachable::Port,
@@ -81,11 +103,18 @@ fn answer(packet: &Packet, original: &[u8], reason: DropReason) -> Option<Vec<u8
         | DropReason::FlowTableFull
         | DropReason::FlowLimitInstance
         | DropReason::NoPortLeft => Unreachable::Host,
-        DropReason::NotAFirstPacket => return packet::reset(packet),
+        DropReason::NotAFirstPacket => return Some(Told::Reset),
         _ => return None,
     };
-    match packet.transport {
-        Transport::Tcp(_) => packet::reset(packet),
-        _ => packet::unreachable(packet, original, why),
+    match protocol {
+        Protocol::Tcp => Some(Told::Reset),
+        Protocol::Udp | Protocol::Echo => Some(Told::Unreachable(why)),
+    }
+}
+
+fn answer(packet: &Packet, original: &[u8], reason: DropReason) -> Option<Vec<u8>> {
+    match told(reason, packet.key.protocol)? {
+        Told::Reset => packet::reset(packet),
+        Told::Unreachable(why) => packet::unreachable(packet, original, why),
     }
 }

@@ -2,6 +2,7 @@
 
 mod binding;
 mod deploying;
+mod explaining;
 mod faults;
 mod random_walk;
 mod recovering;

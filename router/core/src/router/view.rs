@@ -96,8 +96,6 @@ pub struct FlowView {
     pub client: Option<InstanceName>,
     /// Who serves it.
     pub server: Option<InstanceName>,
-    /// `half-open`, `established` or `closed`.
-    pub state: &'static str,
     /// Where the kernel counts.
     pub slots: FlowSlots,
     /// When it was opened.
@@ -179,18 +177,13 @@ impl Router {
                 .get(&id)
                 .map(|instance| instance.plan.name.clone())
         };
-        let (forward, reverse) = (flow.entries.forward, flow.entries.reverse);
+        let forward = flow.entries.forward;
         FlowView {
             key: forward.key,
             delivered: forward.delivered,
             client: name(flow.entries.client),
             server: name(flow.entries.server),
-            state: flow.state().name(),
-            slots: FlowSlots {
-                forward_key: forward.key,
-                forward: forward.slot,
-                reverse: reverse.slot,
-            },
+            slots: flow.slots(),
             opened: flow.opened,
         }
     }

@@ -113,13 +113,13 @@ fn shop(version: u64, replicas: u32, caddy: bool, strict: bool, needed: bool) ->
     shop
 }
 
-fn pick<T: Copy>(all: impl IntoIterator<Item = T>, index: Index) -> Option<T> {
+pub(super) fn pick<T: Copy>(all: impl IntoIterator<Item = T>, index: Index) -> Option<T> {
     let all: Vec<T> = all.into_iter().collect();
     (!all.is_empty()).then(|| all[index.index(all.len())])
 }
 
 /// Any address that was ever given, dead ones too.
-fn addresses(world: &World) -> Vec<IpAddr> {
+pub(super) fn addresses(world: &World) -> Vec<IpAddr> {
     let plans = world.plans.values();
     let all = plans.flat_map(|plan| {
         let (called, caller) = (plan.addresses.called, plan.addresses.caller);
