@@ -43,6 +43,7 @@ static NAMES: LazyLock<NamesSnapshot> = LazyLock::new(|| {
             version: Version(1),
             ports: [("http".to_owned(), http)].into(),
         }),
+        vip: None,
         instances: (1..=9).map(instance).collect(),
         callers: [PERMITTED].into(),
     };

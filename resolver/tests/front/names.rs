@@ -45,6 +45,7 @@ fn web(instances: u8) -> NamesSnapshot {
             version: Version(1),
             ports: [("http".to_owned(), http)].into(),
         }),
+        vip: None,
         instances: (1..=instances).map(instance).collect(),
         callers: [PERMITTED].into(),
     };

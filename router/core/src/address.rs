@@ -1,6 +1,7 @@
 //! The addresses of an identity, and the plan they are drawn from.
 
 use crate::id::InstanceId;
+use crate::service_id::ServiceId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -150,7 +151,7 @@ impl From<Ipv4Block> for String {
 /// | 8..48 | hash of the network's key |
 /// | 48 | the half: 0 called, 1 caller |
 /// | 49..64 | zero |
-/// | 64..128 | hash of the identity: the host's IPv4 block and the instance's number |
+/// | 64..128 | hash of the identity: the host's IPv4 block and the instance's number, or the service |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressPlan {
     /// Where called addresses come from: the lower half.
@@ -161,6 +162,8 @@ pub struct AddressPlan {
     pub v6: Ipv6Addr,
     /// What every identity's hash starts from.
     identity_key: [u8; 32],
+    /// What every service's hash starts from: the same at all hosts of the network.
+    service_key: [u8; 32],
 }
 
 /// The length of the network's IPv6 prefix, in bits.
@@ -182,16 +185,27 @@ impl AddressPlan {
                 0xfd, a, b, c, d, e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
             ])),
             identity_key: hash("margay identities", &[network_key, block.as_bytes()]),
+            service_key: hash("margay services", &[network_key]),
         }
     }
 
     /// The IPv6 addresses of an identity: called, caller.
     pub fn v6_of(&self, instance: InstanceId) -> (Ipv6Addr, Ipv6Addr) {
         let number = instance.0.to_be_bytes();
-        let [a, b, c, d, e, f, g, h, ..] = hash("margay identity", &[&self.identity_key, &number]);
-        let identity = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-        let called = self.v6.to_bits() | u128::from(identity);
+        let called = self.hashed(hash("margay identity", &[&self.identity_key, &number]));
         (called.into(), (called | V6_CALLER).into())
+    }
+
+    /// The IPv6 address of a service itself; it is called only.
+    pub fn v6_of_service(&self, service: ServiceId) -> Ipv6Addr {
+        let service = hash("margay service", &[&self.service_key, service.as_bytes()]);
+        self.hashed(service).into()
+    }
+
+    /// A called address by the first half of a hash.
+    fn hashed(&self, hash: [u8; 32]) -> u128 {
+        let [a, b, c, d, e, f, g, h, ..] = hash;
+        self.v6.to_bits() | u128::from(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
     }
 
     /// Whether `addr` lies in one of the halves.

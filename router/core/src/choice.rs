@@ -5,6 +5,8 @@
 pub enum Choice {
     /// The called instance takes flows.
     Called,
+    /// The service itself was called, and the balancer chose.
+    Balanced,
     /// The balancer chose a sibling of the called instance, which takes none.
     Sibling(Absence),
     /// The caller itself, for the called instance takes no flows and no sibling does.
@@ -18,6 +20,7 @@ impl Choice {
     pub fn name(self) -> &'static str {
         match self {
             Choice::Called => "called",
+            Choice::Balanced => "balanced",
             Choice::Sibling(Absence::Gone) => "sibling_of_gone",
             Choice::Sibling(Absence::NotReady) => "sibling_of_unready",
             Choice::Itself(_) => "itself",

@@ -48,6 +48,9 @@ pub struct Automaton {
     pub affinity: Affinity,
     /// How flows spread over the instances.
     pub balance: Balance,
+    /// What DNS answers for the service's own name.
+    #[serde(default)]
+    pub answer: Answering,
     /// How long the flows of an instance that is replaced or taken away may go on.
     #[serde(default = "drain_unless_said")]
     pub drain: Duration,
@@ -148,4 +151,16 @@ pub enum Balance {
     RoundRobin,
     /// The less loaded of two drawn at random (Mitzenmacher 2001).
     TwoChoices,
+}
+
+/// What DNS answers for a service's own name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answering {
+    /// The virtual IPs of its instances, the balancer's choice first.
+    #[default]
+    Instances,
+    /// One virtual IP of the service itself, for clients that keep an answer for ever; each flow to it
+    /// is balanced.
+    Service,
 }

@@ -65,21 +65,35 @@ impl AddressBook {
         instance: InstanceId,
         now: Moment,
     ) -> Result<InstanceAddresses, PoolExhausted> {
-        self.handle_timeout(now);
-        let number = self.free_number().ok_or_else(|| PoolExhausted {
-            block: self.plan.v4_block(),
-            held: self.held.len(),
-            quarantined: self.quarantined.len(),
-        })?;
+        let number = self.take_number(now)?;
         let (called_v4, caller_v4) = self.plan.v4_of(number);
         let (called_v6, caller_v6) = self.plan.v6_of(instance);
         let vip = |v4, v6| VirtualIp { v4, v6 };
         self.held.extend([called_v4, caller_v4]);
-        self.next = self.after(number);
         Ok(InstanceAddresses {
             called: vip(called_v4, called_v6),
             caller: vip(caller_v4, caller_v6),
         })
+    }
+
+    /// Gives an address that is called only, to be held until it is dropped.
+    pub fn allocate_called(&mut self, now: Moment) -> Result<Ipv4Addr, PoolExhausted> {
+        let number = self.take_number(now)?;
+        let (called, _) = self.plan.v4_of(number);
+        self.held.insert(called);
+        Ok(called)
+    }
+
+    /// Takes note of an address that is called only and that an earlier run gave.
+    pub fn adopt_called(&mut self, called: Ipv4Addr) {
+        if self.plan.holds_v4(called) {
+            self.held.insert(called);
+        }
+    }
+
+    /// Takes an address back that is called only and that no caller knows any more.
+    pub fn drop_called(&mut self, called: Ipv4Addr) {
+        self.held.remove(&called);
     }
 
     /// Takes note of addresses that an identity of an earlier run holds.
@@ -154,6 +168,18 @@ impl AddressBook {
     /// The number behind `number`, round the pool.
     fn after(&self, number: u32) -> u32 {
         number % self.plan.identities_max() + 1
+    }
+
+    /// The next number whose addresses are both free; the one behind it is next.
+    fn take_number(&mut self, now: Moment) -> Result<u32, PoolExhausted> {
+        self.handle_timeout(now);
+        let number = self.free_number().ok_or_else(|| PoolExhausted {
+            block: self.plan.v4_block(),
+            held: self.held.len(),
+            quarantined: self.quarantined.len(),
+        })?;
+        self.next = self.after(number);
+        Ok(number)
     }
 
     /// The first free number from `next` on, once round.

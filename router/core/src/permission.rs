@@ -60,7 +60,7 @@ impl Permissions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::composition::{Affinity, Automaton, Balance};
+    use crate::composition::{Affinity, Answering, Automaton, Balance};
     use crate::id::Version;
     use proptest::prelude::*;
     use proptest::sample::{select, subsequence};
@@ -83,6 +83,7 @@ mod tests {
             ready: None,
             affinity: Affinity::Prefer,
             balance: Balance::RoundRobin,
+            answer: Answering::Instances,
         }
     }
 

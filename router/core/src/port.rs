@@ -17,6 +17,7 @@ use crate::name::{AutomatonName, InstanceName};
 use crate::names::NamesSnapshot;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -179,6 +180,13 @@ pub enum Record {
     Drained { instance: InstanceId, drained: bool },
     /// An instance is gone; its addresses are in quarantine from now on.
     InstanceRemoved { instance: InstanceId },
+    /// A service holds a virtual IP of its own from now on; its IPv6 half follows from its name.
+    ServiceVip {
+        service: AutomatonName,
+        v4: Ipv4Addr,
+    },
+    /// A service gave up its virtual IP, which is in quarantine from now on.
+    ServiceVipFreed { service: AutomatonName },
 }
 
 /// What the state directory, the keeper and the kernel still hold of an earlier run.
@@ -198,6 +206,19 @@ pub struct Recovery {
     pub next_instance: u64,
     /// Instances that were removed lately.
     pub quarantined: Vec<RemovedInstance>,
+    /// Virtual IPs that services hold, or gave up lately.
+    pub service_vips: Vec<ServiceVip>,
+}
+
+/// A virtual IP of a service itself, as an earlier run recorded it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceVip {
+    /// Whose.
+    pub service: AutomatonName,
+    /// Its IPv4 half.
+    pub v4: Ipv4Addr,
+    /// How long ago it was given up, if it was.
+    pub free_for: Option<Duration>,
 }
 
 /// An instance of an earlier run whose addresses callers may still know.

@@ -14,6 +14,7 @@ mod recover;
 mod rollout;
 mod services;
 pub mod view;
+mod vips;
 
 pub use config::RouterConfig;
 pub use deploy::OperatorError;

@@ -255,6 +255,9 @@ async fn services(world: &World) -> Result<Value> {
                     format!("{name}={}/{}", port.port, Protocol::from(port.protocol))
                 })
                 .collect(),
+            vips: view
+                .vip
+                .map_or_else(Vec::new, |vip| vec![vip.v4.into(), vip.v6.into()]),
             instances: instances.len(),
             ready,
             flows: instances.map(|instance| instance.flows).sum(),

@@ -6,10 +6,11 @@ use margay_core::address::InstanceAddresses;
 use margay_core::composition::Composition;
 use margay_core::id::InstanceId;
 use margay_core::name::AutomatonName;
-use margay_core::port::{InstancePlan, Record, RemovedInstance};
+use margay_core::port::{InstancePlan, Record, RemovedInstance, ServiceVip};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::Read;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,6 +21,8 @@ const INSTANCES: TableDefinition<u64, &[u8]> = TableDefinition::new("instances")
 const DRAINED: TableDefinition<u64, ()> = TableDefinition::new("drained");
 /// Addresses of removed instances, until their quarantine is over.
 const QUARANTINE: TableDefinition<u64, &[u8]> = TableDefinition::new("quarantine");
+/// Virtual IPs of services themselves, held or given up lately.
+const SERVICE_VIPS: TableDefinition<&str, &[u8]> = TableDefinition::new("service_vips");
 /// What a change takes beside its records, in bytes: some pages of each table.
 const CHANGE_BYTES: u64 = 64 << 10;
 /// What the record of an instance takes beside its automaton's declaration, in bytes: its names and
@@ -64,6 +67,8 @@ pub struct Recorded {
     pub next_instance: u64,
     /// Instances that were removed lately.
     pub quarantined: Vec<RemovedInstance>,
+    /// Virtual IPs that services hold, or gave up lately.
+    pub service_vips: Vec<ServiceVip>,
 }
 
 /// An instance that was removed, and when.
@@ -72,6 +77,13 @@ struct Freed {
     automaton: AutomatonName,
     addresses: InstanceAddresses,
     unix_s: u64,
+}
+
+/// A service's virtual IP, and when it was given up.
+#[derive(Debug, Serialize, Deserialize)]
+struct Vip {
+    v4: Ipv4Addr,
+    freed_unix_s: Option<u64>,
 }
 
 impl Journal {
@@ -88,6 +100,7 @@ impl Journal {
             transaction.open_table(INSTANCES)?;
             transaction.open_table(DRAINED)?;
             transaction.open_table(QUARANTINE)?;
+            transaction.open_table(SERVICE_VIPS)?;
             let mut meta = transaction.open_table(META)?;
             if meta.get(NETWORK_KEY)?.is_none() {
                 meta.insert(NETWORK_KEY, random::<32>()?.as_slice())?;
@@ -186,6 +199,7 @@ impl Journal {
             drained: Vec::new(),
             next_instance: next.unwrap_or(1),
             quarantined: Vec::new(),
+            service_vips: Vec::new(),
         };
         for row in transaction.open_table(COMPOSITIONS)?.iter()? {
             recorded.compositions.push(decode(row?.1.value())?);
@@ -208,6 +222,16 @@ impl Journal {
                 automaton,
                 addresses,
                 free_for: Duration::from_secs(unix_s().saturating_sub(freed_at)),
+            });
+        }
+        for row in transaction.open_table(SERVICE_VIPS)?.iter()? {
+            let (service, vip) = row?;
+            let Vip { v4, freed_unix_s } = decode(vip.value())?;
+            let since = |freed_at| Duration::from_secs(unix_s().saturating_sub(freed_at));
+            recorded.service_vips.push(ServiceVip {
+                service: service.value().parse()?,
+                v4,
+                free_for: freed_unix_s.map(since),
             });
         }
         Ok(recorded)
@@ -251,8 +275,42 @@ fn apply(transaction: &WriteTransaction, record: &Record) -> Result<()> {
             }
         }
         Record::InstanceRemoved { instance } => remove_instance(transaction, *instance)?,
+        Record::ServiceVip { service, v4 } => {
+            let held = Vip {
+                v4: *v4,
+                freed_unix_s: None,
+            };
+            record_vip(transaction, service, &held)?;
+        }
+        Record::ServiceVipFreed { service } => free_vip(transaction, service)?,
     }
     Ok(())
+}
+
+fn record_vip(transaction: &WriteTransaction, service: &AutomatonName, vip: &Vip) -> Result<()> {
+    let bytes = serde_json::to_vec(vip)?;
+    let mut vips = transaction.open_table(SERVICE_VIPS)?;
+    vips.insert(service.as_str(), bytes.as_slice())?;
+    Ok(())
+}
+
+fn free_vip(transaction: &WriteTransaction, service: &AutomatonName) -> Result<()> {
+    let now = unix_s();
+    let mut vips = transaction.open_table(SERVICE_VIPS)?;
+    let remembered = |freed_at: u64| now.saturating_sub(freed_at) < QUARANTINE_REMEMBERED.as_secs();
+    vips.retain(|_, bytes| {
+        decode::<Vip>(bytes).is_ok_and(|vip| vip.freed_unix_s.is_none_or(remembered))
+    })?;
+    let held = vips.remove(service.as_str())?;
+    let held = held.map(|bytes| decode::<Vip>(bytes.value())).transpose()?;
+    drop(vips);
+    match held {
+        Some(Vip { v4, .. }) => {
+            let freed_unix_s = Some(now);
+            record_vip(transaction, service, &Vip { v4, freed_unix_s })
+        }
+        None => Ok(()),
+    }
 }
 
 fn remove_instance(transaction: &WriteTransaction, instance: InstanceId) -> Result<()> {
@@ -377,6 +435,43 @@ mod tests {
     }
 
     #[test]
+    fn virtual_ip_of_a_service_is_remembered_while_held_and_for_its_quarantine() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("j");
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        let service = |name: &str| name.parse::<AutomatonName>().unwrap();
+        let vip = |name: &str, last: u8| Record::ServiceVip {
+            service: service(name),
+            v4: [100, 64, 0, last].into(),
+        };
+        let freed = |name: &str| Record::ServiceVipFreed {
+            service: service(name),
+        };
+        journal.commit(&[vip("web", 1), vip("store", 2)]).unwrap();
+        journal.commit(&[freed("store"), freed("unknown")]).unwrap();
+        drop(journal);
+
+        let (_, recorded) = Journal::open(&path).unwrap();
+        let [store, web] = recorded.service_vips.as_slice() else {
+            panic!("{:?}", recorded.service_vips)
+        };
+        assert_eq!((web.v4, web.free_for), ([100, 64, 0, 1].into(), None));
+        assert_eq!(store.v4, Ipv4Addr::from([100, 64, 0, 2]));
+        assert!(store.free_for.is_some());
+    }
+
+    #[test]
+    fn composition_of_an_older_version_reads_with_defaults() {
+        let mut row = serde_json::to_value(sample_automaton()).unwrap();
+        row.as_object_mut().unwrap().remove("answer").unwrap();
+        let bytes = serde_json::to_vec(&row).unwrap();
+        assert_eq!(
+            decode::<margay_core::composition::Automaton>(&bytes).unwrap(),
+            sample_automaton()
+        );
+    }
+
+    #[test]
     fn full_disk_is_an_error_and_changes_nothing() {
         // A tmpfs of one megabyte in a mount namespace of this thread's own stands for the disk.
         let dir = tempfile::tempdir().unwrap();
@@ -461,6 +556,7 @@ mod tests {
             ready: None,
             affinity: Default::default(),
             balance: Default::default(),
+            answer: Default::default(),
             drain: margay_core::composition::DRAIN,
         }
     }

@@ -3,6 +3,7 @@
 use crate::resolve::Kind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::net::IpAddr;
 
 /// The longest request line, in bytes: a composition of a thousand automatons fits.
 pub const REQUEST_BYTES_MAX: u64 = 4 << 20;
@@ -107,6 +108,8 @@ pub struct ServiceRow {
     pub composition: String,
     /// What others may call: `http=80/tcp`.
     pub ports: Vec<String>,
+    /// Its own virtual IPs, if it is answered by itself.
+    pub vips: Vec<IpAddr>,
     /// How many instances it has.
     pub instances: usize,
     /// How many of them take new flows.

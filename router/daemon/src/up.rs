@@ -272,6 +272,7 @@ fn recovery(found: &Found, datapath: &mut Datapath) -> Result<Recovery> {
         flows: datapath.adopt_flows()?,
         next_instance: found.recorded.next_instance,
         quarantined: found.recorded.quarantined.clone(),
+        service_vips: found.recorded.service_vips.clone(),
     })
 }
 

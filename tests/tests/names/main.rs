@@ -6,4 +6,5 @@
 )]
 
 mod kinds;
+mod vips;
 mod world;

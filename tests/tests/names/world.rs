@@ -19,8 +19,12 @@ pub(crate) fn host_with(composition: &str) -> Host {
 
 /// Puts the programs of this world where instances can run them.
 pub(crate) fn furnish(host: &Host) {
-    host.write("dig.py", include_str!("programs/dig.py"))
-        .unwrap();
+    for (name, text) in [
+        ("dig.py", include_str!("programs/dig.py")),
+        ("whoami.py", include_str!("programs/whoami.py")),
+    ] {
+        host.write(name, text).unwrap();
+    }
 }
 
 /// The named instance, by `margay ps`.

@@ -6,7 +6,7 @@ mod readiness;
 use super::error::CompositionError;
 use super::hint::did_you_mean;
 use super::reader::{NUMBER_MAX, Reader, Section, Value, listed};
-use super::{Affinity, Automaton, Balance, Composition, CompositionName, DRAIN};
+use super::{Affinity, Answering, Automaton, Balance, Composition, CompositionName, DRAIN};
 use crate::id::Version;
 use crate::name::AutomatonName;
 use ports::ports;
@@ -29,15 +29,20 @@ const DRAIN_MS_RANGE: RangeInclusive<u64> = 0..=3_600_000;
 
 const ROOT_KEYS: [&str; 2] = ["composition", "automaton"];
 const HEADER_KEYS: [&str; 2] = ["name", "version"];
-const AUTOMATON_KEYS: [&str; 10] = [
-    "command", "replicas", "ports", "needs", "ready", "affinity", "balance", "drain_ms", "env",
-    "user",
+const AUTOMATON_KEYS: [&str; 11] = [
+    "command", "replicas", "ports", "needs", "ready", "affinity", "balance", "answer", "drain_ms",
+    "env", "user",
 ];
 const AFFINITIES: [(&str, Affinity); 2] =
     [("prefer", Affinity::Prefer), ("strict", Affinity::Strict)];
 const BALANCES: [(&str, Balance); 2] = [
     ("round-robin", Balance::RoundRobin),
     ("two-choices", Balance::TwoChoices),
+];
+
+const ANSWERS: [(&str, Answering); 2] = [
+    ("instances", Answering::Instances),
+    ("service", Answering::Service),
 ];
 
 impl Balance {
@@ -146,6 +151,9 @@ fn automaton(reader: &mut Reader<'_>, section: &Section<'_>, names: &[&str]) -> 
             .unwrap_or_default(),
         balance: reader
             .choice(section, "balance", &BALANCES)
+            .unwrap_or_default(),
+        answer: reader
+            .choice(section, "answer", &ANSWERS)
             .unwrap_or_default(),
         drain: drain.map_or(DRAIN, Duration::from_millis),
     }

@@ -30,6 +30,8 @@ pub struct NamedService {
     pub balance: Balance,
     /// What its composition says of it.
     pub declaration: Arc<Declaration>,
+    /// What is answered for its name in place of its instances, if anything.
+    pub vip: Option<VirtualIp>,
     /// Its instances; of two with one ordinal the first counts.
     pub instances: Vec<NamedInstance>,
     /// Who may see it; for all others it does not exist.
@@ -69,6 +71,7 @@ pub struct NamedInstance {
 pub(super) struct Service {
     name: AutomatonName,
     declaration: Arc<Declaration>,
+    vip: Option<VirtualIp>,
     /// Balances between the ready instances.
     balancer: Balancer,
     /// What is called to reach each candidate.
@@ -83,8 +86,8 @@ pub(super) struct Service {
 #[derive(Debug)]
 struct Holder {
     service: Arc<Service>,
-    instance: InstanceId,
-    ordinal: u32,
+    /// Which instance's; `None`: the service's own.
+    instance: Option<(InstanceId, u32)>,
 }
 
 impl NamesSnapshot {
@@ -112,11 +115,18 @@ impl NamesSnapshot {
             ];
             let holder = || Holder {
                 service: Arc::clone(&service),
-                instance: named.instance,
-                ordinal: named.ordinal,
+                instance: Some((named.instance, named.ordinal)),
             };
             let held = addresses.map(|addr| (addr, holder()));
             self.holders.extend(held);
+        }
+        if let Some(vip) = service.vip {
+            let holder = || Holder {
+                service: Arc::clone(&service),
+                instance: None,
+            };
+            self.holders.insert(vip.v4.into(), holder());
+            self.holders.insert(vip.v6.into(), holder());
         }
         self.services.insert(service.name.clone(), service);
     }
@@ -130,8 +140,14 @@ impl NamesSnapshot {
     /// The name of whoever holds `addr`, if it is the caller itself or `caller` may see it.
     pub(super) fn name_of(&self, addr: IpAddr, caller: InstanceId) -> Option<String> {
         let holder = self.holders.get(&addr)?;
-        let seen = holder.instance == caller || holder.service.callers.contains(&caller);
-        seen.then(|| holder.service.instance_name(holder.ordinal))
+        let own = holder
+            .instance
+            .is_some_and(|(instance, _)| instance == caller);
+        let seen = own || holder.service.callers.contains(&caller);
+        seen.then(|| match holder.instance {
+            Some((_, ordinal)) => holder.service.instance_name(ordinal),
+            None => holder.service.whole_name(),
+        })
     }
 }
 
@@ -149,6 +165,7 @@ impl From<NamedService> for Service {
         Service {
             name: service.name,
             declaration: service.declaration,
+            vip: service.vip,
             balancer: Balancer::new(service.balance, ready().map(candidate).collect()),
             called: ready().map(|named| named.addresses.called).collect(),
             places,
@@ -162,11 +179,13 @@ impl Service {
     /// What the service's own name holds.
     pub(super) fn answer(&self, caller: InstanceId, kind: QuestionKind, draw: Draw) -> Answer {
         let called = || self.order(caller, draw).map(|index| self.called[index]);
-        match kind {
-            QuestionKind::A | QuestionKind::Aaaa if self.called.is_empty() => none_ready(),
-            QuestionKind::A => Answer::V4(called().map(|addr| addr.v4).collect()),
-            QuestionKind::Aaaa => Answer::V6(called().map(|addr| addr.v6).collect()),
-            QuestionKind::Txt => Answer::Texts(self.texts(self.declaration.version)),
+        match (kind, self.vip) {
+            (QuestionKind::A, Some(vip)) => Answer::V4(vec![vip.v4]),
+            (QuestionKind::Aaaa, Some(vip)) => Answer::V6(vec![vip.v6]),
+            (QuestionKind::A | QuestionKind::Aaaa, _) if self.called.is_empty() => none_ready(),
+            (QuestionKind::A, _) => Answer::V4(called().map(|addr| addr.v4).collect()),
+            (QuestionKind::Aaaa, _) => Answer::V6(called().map(|addr| addr.v6).collect()),
+            (QuestionKind::Txt, _) => Answer::Texts(self.texts(self.declaration.version)),
             _ => Answer::NoData(Zone::SERVICES, None),
         }
     }
@@ -209,6 +228,13 @@ impl Service {
         if kind != QuestionKind::Srv {
             return Answer::NoData(Zone::SERVICES, None);
         }
+        if let Some(called) = self.vip {
+            return Answer::Targets(vec![ServiceTarget {
+                name: self.whole_name(),
+                port: port.port,
+                called,
+            }]);
+        }
         if self.called.is_empty() {
             return none_ready();
         }
@@ -229,6 +255,10 @@ impl Service {
     /// Indices of candidates, the balancer's choice for `caller` first.
     fn order(&self, caller: InstanceId, draw: Draw) -> impl Iterator<Item = usize> {
         self.balancer.order(caller, draw, ANSWER_ADDRESSES_MAX)
+    }
+
+    fn whole_name(&self) -> String {
+        format!("{}.{ZONE}", self.name)
     }
 
     fn instance_name(&self, ordinal: u32) -> String {

@@ -47,6 +47,7 @@ fn service(name: &str, balance: Balance, instances: u64, callers: &[u64]) -> Nam
                 ("dns".to_owned(), port(53, Transport::Udp)),
             ]),
         }),
+        vip: None,
         instances: (1..=instances).map(instance).collect(),
         callers: callers.iter().copied().map(InstanceId).collect(),
     }

@@ -130,7 +130,8 @@ impl Router {
         })
     }
 
-    /// The called instance if it takes flows, else the balancer's choice among its siblings.
+    /// The called instance if it takes flows, else the balancer's choice among its siblings; of a
+    /// service that was called itself, the balancer's choice.
     ///
     /// Strict callers accept no sibling: theirs serves them until its program is told to stop.
     fn target(
@@ -140,20 +141,20 @@ impl Router {
         service: &Service,
         draw: Draw,
     ) -> Option<(&Instance, Choice)> {
-        if let Some(instance) = self.taking_flows(called.instance) {
+        let Some(called) = called.instance else {
+            let server = self.balanced(caller, service, draw)?;
+            return Some((server, Choice::Balanced));
+        };
+        if let Some(instance) = self.taking_flows(called) {
             return Some((instance, Choice::Called));
         }
         if service.affinity == Affinity::Strict {
-            let instance = self.instances.get(&called.instance)?;
+            let instance = self.instances.get(&called)?;
             let serves = instance.life.serves() && instance.network.is_some();
             return serves.then_some((instance, Choice::Called));
         }
-        let balancer = self.balancer(service);
-        let chosen = balancer.choose(caller, draw)?;
-        let server = self
-            .instances
-            .get(&balancer.candidates()[chosen].instance)?;
-        let absence = match self.instances.contains_key(&called.instance) {
+        let server = self.balanced(caller, service, draw)?;
+        let absence = match self.instances.contains_key(&called) {
             true => Absence::NotReady,
             false => Absence::Gone,
         };
@@ -162,6 +163,13 @@ impl Router {
             false => Choice::Sibling(absence),
         };
         Some((server, choice))
+    }
+
+    /// The balancer's choice for `caller`.
+    fn balanced(&self, caller: InstanceId, service: &Service, draw: Draw) -> Option<&Instance> {
+        let balancer = self.balancer(service);
+        let chosen = balancer.choose(caller, draw)?;
+        self.instances.get(&balancer.candidates()[chosen].instance)
     }
 
     /// Balances between the instances of `service` that take flows now.
@@ -187,7 +195,7 @@ impl Router {
 fn deliver(key: FlowKey, caller: InstanceId, called: &Holder, server: &Instance) -> FlowKey {
     let mut delivered = key;
     let addresses = server.plan.addresses.called;
-    if server.plan.instance != called.instance {
+    if Some(server.plan.instance) != called.instance {
         delivered.destination.set_ip(match key.destination.ip() {
             IpAddr::V4(_) => addresses.v4.into(),
             IpAddr::V6(_) => addresses.v6.into(),

@@ -88,9 +88,17 @@ impl Router {
             ));
         }
         let plans = self.plan(&composition, now)?;
+        let vips = match self.lease_vips(&composition, now) {
+            Ok(vips) => vips,
+            Err(error) => {
+                self.discard(plans, now);
+                return Err(error.into());
+            }
+        };
         let started = plans.len();
         let record = Record::Composition(composition.clone());
         self.outputs.push_back(Output::Record(record));
+        self.outputs.extend(vips.into_iter().map(Output::Record));
         self.compositions.insert(name.clone(), composition);
         let ended = self.carry_out(plans, now);
         Ok(format!(
@@ -102,6 +110,7 @@ impl Router {
     /// closes what is permitted no longer. Answers how many end, now or when they are replaced.
     pub(super) fn carry_out(&mut self, plans: Vec<Plan>, now: Moment) -> usize {
         self.services.declare(&self.compositions);
+        self.give_up_vips(now);
         self.names.changed();
         self.begin_planned(plans, now);
         self.adapt_probes(now);

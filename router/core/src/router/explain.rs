@@ -6,6 +6,7 @@ mod walk;
 use super::Router;
 use super::decision::{Arrival, Draws};
 use super::first_packet::told;
+use super::identities::Holder;
 use super::instances::Instance;
 use crate::choice::{Absence, Choice};
 use crate::explanation::{Explanation, OpenFlow, Route, Step, Target, Verdict};
@@ -91,7 +92,7 @@ impl Router {
             (None, Target::Flow(key)) => {
                 let ip = key.source.ip();
                 let holder = self.identities.find(ip);
-                let caller = holder.and_then(|holder| self.instances.get(&holder.instance));
+                let caller = holder.and_then(|holder| self.instances.get(&holder.instance?));
                 caller.ok_or(ExplainError::NoHolder(ip))
             }
             (None, _) => Err(ExplainError::NoCaller),
@@ -322,11 +323,12 @@ impl Router {
         let called = flow.entries.forward.key.destination.ip();
         let holder = self.identities.find(called);
         let called = match holder {
-            Some(holder) => format!("{called} ({})", self.name_of(holder.instance)),
+            Some(holder) => format!("{called} ({})", self.name_of_holder(holder)),
             None => called.to_string(),
         };
         match flow.choice {
             Choice::Called => format!("{server} was called and took it"),
+            Choice::Balanced => format!("{called} was called: the balancer chose {server}"),
             Choice::Sibling(absence) => {
                 format!("{called} {}: the balancer chose {server}", absence.then())
             }
@@ -336,6 +338,14 @@ impl Router {
             Choice::Adopted => {
                 format!("{server}; an earlier run of the daemon chose it and took its reason along")
             }
+        }
+    }
+
+    /// How an operator knows whoever holds an address.
+    fn name_of_holder(&self, holder: &Holder) -> String {
+        match holder.instance {
+            Some(instance) => self.name_of(instance),
+            None => holder.automaton.to_string(),
         }
     }
 

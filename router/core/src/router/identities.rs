@@ -1,5 +1,9 @@
 //! Who holds which virtual IP, and who held it lately.
 
+mod leases;
+
+pub(super) use leases::Lease;
+
 use super::config::RouterConfig;
 use crate::address::{AddressPlan, InstanceAddresses};
 use crate::id::InstanceId;
@@ -15,7 +19,8 @@ use std::net::IpAddr;
 /// siblings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Holder {
-    pub(super) instance: InstanceId,
+    /// Which instance; `None`: the service itself, whose flows are balanced one by one.
+    pub(super) instance: Option<InstanceId>,
     pub(super) automaton: AutomatonName,
 }
 
@@ -26,6 +31,8 @@ pub(super) struct Identities {
     holders: SeededMap<IpAddr, Holder>,
     /// The addresses of the dead and until when callers may still know them.
     tombstones: BTreeMap<(Moment, InstanceId), InstanceAddresses>,
+    /// The virtual IPs of services themselves.
+    leases: BTreeMap<AutomatonName, Lease>,
 }
 
 impl Identities {
@@ -35,6 +42,7 @@ impl Identities {
             book: AddressBook::new(plan, now),
             holders: seeded_map(seed),
             tombstones: BTreeMap::new(),
+            leases: BTreeMap::new(),
         }
     }
 
@@ -105,17 +113,20 @@ impl Identities {
             for addr in all(addresses) {
                 if self
                     .find(addr)
-                    .is_some_and(|holder| holder.instance == instance)
+                    .is_some_and(|holder| holder.instance == Some(instance))
                 {
                     self.holders.remove(&addr);
                 }
             }
         }
+        self.end_leases(now);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Moment> {
         let tombstone = self.tombstones.first_key_value().map(|((end, _), _)| *end);
-        self.book.poll_timeout().into_iter().chain(tombstone).min()
+        let lease = self.leases.values().filter_map(|lease| lease.until).min();
+        let dues = [self.book.poll_timeout(), tombstone, lease];
+        dues.into_iter().flatten().min()
     }
 
     fn hold(
@@ -129,7 +140,7 @@ impl Identities {
             self.holders.insert(
                 addr,
                 Holder {
-                    instance,
+                    instance: Some(instance),
                     automaton,
                 },
             );

@@ -72,6 +72,7 @@ impl Router {
             name: name.clone(),
             balance: service.balance,
             declaration: Arc::clone(&service.declaration),
+            vip: self.identities.vip(name),
             instances: self.named_instances(&service.instances),
             callers: running
                 .iter()

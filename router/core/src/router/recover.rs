@@ -21,6 +21,7 @@ impl Router {
         for removed in recovery.quarantined {
             self.identities.quarantine(&removed, now);
         }
+        self.adopt_vips(&recovery.service_vips, now);
         let ids = recovery.instances.iter().map(|plan| plan.instance.0);
         let above = ids.max().map_or(1, |highest| highest + 1);
         self.next_instance = InstanceId(above.max(recovery.next_instance));

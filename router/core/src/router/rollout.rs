@@ -55,14 +55,19 @@ impl Router {
             match self.plan_one(composition, name, now) {
                 Ok(plan) => plans.extend(plan),
                 Err(error) => {
-                    for Plan { plan, .. } in plans {
-                        self.identities.bury(plan.instance, plan.addresses, now);
-                    }
+                    self.discard(plans, now);
                     return Err(error);
                 }
             }
         }
         Ok(plans)
+    }
+
+    /// Gives the addresses of instances back that are not to begin after all.
+    pub(super) fn discard(&mut self, plans: Vec<Plan>, now: Moment) {
+        for Plan { plan, .. } in plans {
+            self.identities.bury(plan.instance, plan.addresses, now);
+        }
     }
 
     /// The names that are declared and that no instance bears which runs what is declared; at most

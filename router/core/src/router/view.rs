@@ -62,6 +62,8 @@ pub struct ServiceView {
     pub composition: CompositionName,
     /// What others may call.
     pub ports: BTreeMap<String, Port>,
+    /// Its own virtual IP, if it has one.
+    pub vip: Option<VirtualIp>,
     /// How flows spread.
     pub balance: Balance,
     /// What happens to a new flow whose instance is gone.
@@ -138,6 +140,7 @@ impl Router {
                 id: service.id,
                 composition: service.declaration.composition.clone(),
                 ports: service.declaration.ports.clone(),
+                vip: self.identities.vip(name),
                 balance: service.balance,
                 affinity: service.affinity,
                 instances: service

@@ -48,6 +48,7 @@ pub fn serve(addr: SocketAddr) -> Result<()> {
             name: named.name.parse()?,
             balance: Balance::RoundRobin,
             declaration: Arc::clone(&declaration),
+            vip: None,
             instances: vec![instance],
             callers: BTreeSet::from([CALLER]),
         });

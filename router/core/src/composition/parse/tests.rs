@@ -69,6 +69,7 @@ fn good_file_means_what_it_says() {
         }),
         affinity: Affinity::Strict,
         balance: Balance::TwoChoices,
+        answer: Answering::Instances,
         drain: DRAIN,
     };
     assert_eq!(shop.automatons["web"], web);
@@ -107,7 +108,7 @@ fn wrong_files_are_told_what_where_and_what_to_do() {
         let (_, expected) = slip.split_at(slip.find("error: ").unwrap());
         assert_eq!(told(&marked("- "), &marked("+ ")), expected, "{slip}");
     }
-    assert_eq!(slips.len(), 39);
+    assert_eq!(slips.len(), 40);
 }
 
 #[test]
@@ -127,7 +128,7 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_text() {
         error.to_string(),
         "line 3, column 11: `version` is 0; expected a whole number from 1 up\n\
          line 7, column 1: automaton `web` has no key `replica`; expected `command`, `replicas`, \
-         `ports`, `needs`, `ready`, `affinity`, `balance`, `drain_ms`, `env` or `user` (did you mean `replicas`?)\n\
+         `ports`, `needs`, `ready`, `affinity`, `balance`, `answer`, `drain_ms`, `env` or `user` (did you mean `replicas`?)\n\
          line 23, column 10: no automaton is called `wbe`; expected `shopper`, `store` or `web` (did you mean \
          `web`?)"
     );

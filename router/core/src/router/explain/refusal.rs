@@ -49,7 +49,7 @@ impl Walk<'_> {
         let name = &self.caller.plan.name;
         let ip = self.key.source.ip();
         let holder = self.router.identities.find(ip);
-        let whose = holder.map(|holder| self.router.name_of(holder.instance));
+        let whose = holder.map(|holder| self.router.name_of_holder(holder));
         let whose = whose.map_or(String::new(), |whose| format!(", it is {whose}'s"));
         (
             "source",

@@ -3,6 +3,7 @@
 use crate::choice::{Absence, Choice};
 use crate::explanation::Step;
 use crate::flow_key::{FlowKey, Protocol};
+use crate::id::InstanceId;
 use crate::router::Router;
 use crate::router::decision::{Point, Witness};
 use crate::router::identities::Holder;
@@ -63,7 +64,10 @@ impl<'a> Walk<'a> {
 
     fn identity(&self, holder: &Holder) -> String {
         let ip = self.key.destination.ip();
-        match self.router.instances.get(&holder.instance) {
+        let Some(instance) = holder.instance else {
+            return format!("{ip} is the service {} itself", holder.automaton);
+        };
+        match self.router.instances.get(&instance) {
             Some(instance) => format!(
                 "{ip} is {} of {}@{}, {}",
                 instance.plan.name,
@@ -93,6 +97,11 @@ impl<'a> Walk<'a> {
         let name = &server.plan.name;
         match choice {
             Choice::Called | Choice::Adopted => format!("{name} is called and takes flows"),
+            Choice::Balanced => format!(
+                "{} is called; {name} takes the flow: {}",
+                self.called_automaton(),
+                self.candidates()
+            ),
             Choice::Sibling(absence) => format!(
                 "{} {}; {name} takes the flow: {}",
                 self.called_instance(),
@@ -135,10 +144,9 @@ impl<'a> Walk<'a> {
 
     /// The called instance as an operator knows it.
     pub(super) fn called_instance(&self) -> String {
+        let alive = |id: InstanceId| self.router.instances.contains_key(&id);
         match self.called {
-            Some(holder) if self.router.instances.contains_key(&holder.instance) => {
-                self.router.name_of(holder.instance)
-            }
+            Some(holder) if holder.instance.is_none_or(alive) => self.router.name_of_holder(holder),
             _ => self.key.destination.ip().to_string(),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::SHOP;
 use super::world::{Kind, World, config, packet};
-use crate::composition::{Balance, Composition};
+use crate::composition::{Answering, Balance, Composition};
 use crate::flow_table::FlowLimits;
 use crate::id::{EndpointIndex, InstanceId, LocationIndex, RequestId, Version};
 use crate::port::{Frame, Input, SlotReading};
@@ -107,6 +107,9 @@ fn shop(version: u64, replicas: u32, caddy: bool, strict: bool, needed: bool) ->
     if version.is_multiple_of(2) {
         declared.balance = Balance::TwoChoices;
     }
+    if version.is_multiple_of(3) {
+        declared.answer = Answering::Service;
+    }
     if needed {
         declared.needs.insert(web);
     }
@@ -125,7 +128,9 @@ pub(super) fn addresses(world: &World) -> Vec<IpAddr> {
         let (called, caller) = (plan.addresses.called, plan.addresses.caller);
         [IpAddr::from(called.v4), called.v6.into(), caller.v4.into()]
     });
-    all.chain(["100.64.0.2".parse().unwrap(), "100.64.0.3".parse().unwrap()])
+    let vips = world.vips.values().map(|(v4, _)| IpAddr::from(*v4));
+    all.chain(vips)
+        .chain(["100.64.0.2".parse().unwrap(), "100.64.0.3".parse().unwrap()])
         .collect()
 }
 
@@ -310,6 +315,14 @@ fn check(world: &World) {
             assert_eq!(network.ifindex, direction.ingress_ifindex);
             assert!(direction.slot.0 < 48);
         }
+    }
+    for (service, (v4, freed)) in &world.vips {
+        let held = world.router.identities.vip(service).map(|vip| vip.v4);
+        assert_eq!(
+            held,
+            freed.is_none().then_some(*v4),
+            "{service}'s is recorded"
+        );
     }
     let networks = instances.values().filter_map(|instance| instance.network);
     let locations: BTreeMap<_, _> = networks

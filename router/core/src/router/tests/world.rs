@@ -7,16 +7,16 @@ use crate::flow_key::FlowKey;
 use crate::flow_table::PAIR_REST;
 use crate::id::{EndpointIndex, InstanceId, LocationIndex, RequestId, SlotIndex};
 use crate::moment::Moment;
-use crate::name::InstanceName;
+use crate::name::{AutomatonName, InstanceName};
 use crate::packet::Packet;
 use crate::port::{
     AdoptedFlow, FlowEntries, FlowReading, Frame, Input, InstancePlan, Output, Record, Recovery,
-    RemovedInstance, RunningInstance, SlotReading,
+    RemovedInstance, RunningInstance, ServiceVip, SlotReading,
 };
 use crate::router::{Router, RouterConfig};
 use etherparse::PacketBuilder;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// Bytes before the IP packet in an upcalled frame, as an adapter would have them.
@@ -42,6 +42,8 @@ pub(super) struct World {
     /// Everything that was asked for since it was taken last.
     pub(super) log: Vec<Output>,
     closed: BTreeMap<SlotIndex, Moment>,
+    /// Virtual IPs of services, and when each was given up.
+    pub(super) vips: BTreeMap<AutomatonName, (Ipv4Addr, Option<Moment>)>,
     /// Removed instances and when each was removed.
     removed: Vec<(InstancePlan, Moment)>,
     next_device: u32,
@@ -70,6 +72,7 @@ impl World {
             drained: BTreeSet::new(),
             log: Vec::new(),
             closed: BTreeMap::new(),
+            vips: BTreeMap::new(),
             removed: Vec::new(),
             next_device: 10,
             next_request: 0,
@@ -252,6 +255,13 @@ impl World {
                 let removed = self.plans.remove(instance);
                 self.removed.extend(removed.map(|plan| (plan, self.now)));
             }
+            Record::ServiceVip { service, v4 } => {
+                self.vips.insert(service.clone(), (*v4, None));
+            }
+            Record::ServiceVipFreed { service } => {
+                let (_, freed) = self.vips.get_mut(service).expect("only what is held");
+                *freed = Some(self.now);
+            }
         }
     }
 
@@ -372,6 +382,12 @@ impl World {
             addresses: plan.addresses,
             free_for: self.now.since(*at),
         };
+        let vip =
+            |(service, (v4, freed)): (&AutomatonName, &(Ipv4Addr, Option<Moment>))| ServiceVip {
+                service: service.clone(),
+                v4: *v4,
+                free_for: freed.map(|freed| self.now.since(freed)),
+            };
         let recovery = Recovery {
             compositions: self.compositions.values().cloned().collect(),
             instances: self.plans.values().cloned().collect(),
@@ -380,6 +396,7 @@ impl World {
             flows: self.flows.values().map(found).collect(),
             next_instance: 0,
             quarantined: self.removed.iter().map(removed).collect(),
+            service_vips: self.vips.iter().map(vip).collect(),
         };
         self.router = Router::new(config(), 43, self.now);
         self.reports.clear();
