@@ -26,8 +26,14 @@ const TAP_MAC: [u8; 6] = [0x02, 0x4d, 0x47, 0x00, 0x00, 0x01];
 /// How the router opens a TAP: Ethernet frames, each behind a virtio_net_hdr.
 const TAP_FLAGS: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
 
-/// What the router takes unfinished: checksums to complete and TCP super-packets to cut.
-const TAP_OFFLOADS: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
+/// What the router takes unfinished: checksums to complete, and super-packets of every kind that an
+/// instance can send. One that the kernel cut here would come up as many frames for one credit.
+const TAP_OFFLOADS: libc::c_uint = libc::TUN_F_CSUM
+    | libc::TUN_F_TSO4
+    | libc::TUN_F_TSO6
+    | libc::TUN_F_TSO_ECN
+    | libc::TUN_F_USO4
+    | libc::TUN_F_USO6;
 
 nix::ioctl_write_ptr_bad!(tun_set_interface, libc::TUNSETIFF, libc::ifreq);
 nix::ioctl_read_bad!(tun_interface, libc::TUNGETIFF, libc::ifreq);

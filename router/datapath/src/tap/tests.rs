@@ -97,22 +97,42 @@ fn read_one(tap: &mut UpcallTap) -> (EndpointIndex, Frame) {
     wait_for("an upcall", || tap.read().unwrap())
 }
 
+/// A UDP packet of `payload` bytes whose checksum is left to be done.
+fn udp_packet(payload: usize) -> Vec<u8> {
+    let builder = etherparse::PacketBuilder::ipv4([100, 96, 0, 1], [100, 64, 0, 2], 64);
+    let mut packet = Vec::new();
+    let datagrams = builder.udp(40000, 80);
+    datagrams.write(&mut packet, &vec![7; payload]).unwrap();
+    packet
+}
+
+/// [`SUPER_PACKET_HEADER`] of a sender that was told of congestion (RFC 3168).
+const ECN_HEADER: [u8; 10] = [1, 0x81, 54, 0, 60, 5, 34, 0, 16, 0];
+
+/// Checksum needed at byte 34 + 6, cut into datagrams of 1,000 bytes.
+const SUPER_DATAGRAM_HEADER: [u8; 10] = [1, 5, 42, 0, 0xe8, 3, 34, 0, 6, 0];
+
 #[test]
-fn a_super_packet_comes_up_with_its_sender_and_goes_back_unchanged() {
+fn a_super_packet_comes_up_whole_with_its_sender_and_goes_back_unchanged() {
     isolated(|| {
         let mut tap = new_tap();
-        let packet = tcp_packet(20_000);
-        let frame = frame_from(&tap, 0x0102_0304, SUPER_PACKET_HEADER, &packet);
-        KernelSide::on(&tap).send(&frame);
+        for (header, packet) in [
+            (SUPER_PACKET_HEADER, tcp_packet(20_000)),
+            (ECN_HEADER, tcp_packet(20_000)),
+            (SUPER_DATAGRAM_HEADER, udp_packet(20_000)),
+        ] {
+            let frame = frame_from(&tap, 0x0102_0304, header, &packet);
+            KernelSide::on(&tap).send(&frame);
 
-        let (endpoint, upcall) = read_one(&mut tap);
+            let (endpoint, upcall) = read_one(&mut tap);
 
-        assert_eq!(endpoint, EndpointIndex(0x0102_0304));
-        assert_eq!(upcall.packet(), packet);
-        assert_eq!(upcall.buffer, frame);
-        let kernel = KernelSide::on(&tap);
-        tap.forward(upcall).unwrap();
-        assert_eq!(kernel.receive(), frame);
+            assert_eq!(endpoint, EndpointIndex(0x0102_0304));
+            assert_eq!(upcall.packet(), packet);
+            assert_eq!(upcall.buffer, frame);
+            let kernel = KernelSide::on(&tap);
+            tap.forward(upcall).unwrap();
+            assert_eq!(kernel.receive(), frame);
+        }
     });
 }
 
