@@ -5,8 +5,15 @@ use super::lab::{Lab, OPENED, Verdict, addresses, in_own_namespaces};
 use margay_core::flow_key::{FlowKey, Protocol};
 use std::net::SocketAddr;
 
-/// Offset of UDP's checksum in a frame over IPv4.
+/// Where UDP's checksum is in a frame over IPv4.
 const UDP_CHECKSUM: std::ops::Range<usize> = 40..42;
+
+/// Where it is over IPv6.
+const UDP6_CHECKSUM: std::ops::Range<usize> = 60..62;
+
+fn udp6_key() -> FlowKey {
+    every_kind_of_key()[4]
+}
 
 /// Every way to rewrite some of source, destination, source port and destination port.
 fn every_rewrite(key: FlowKey) -> Vec<FlowKey> {
@@ -71,21 +78,55 @@ fn a_rewritten_packet_is_as_if_its_sender_had_written_it_so() {
     });
 }
 
+/// Zero says "none" over IPv4 (RFC 768), and over IPv6 where both sides agreed to it (RFC 6935).
 #[test]
 fn udp_without_a_checksum_stays_without() {
     in_own_namespaces(|| {
         let mut lab = Lab::new();
-        let key = udp_key();
-        let delivered = every_rewrite(key).pop().unwrap();
-        lab.datapath
-            .open_flow(&lab.rewritten_entries(key, delivered), OPENED)
-            .unwrap();
-        let (mut packet, mut expected) = (frame(key), frame(delivered));
-        packet[UDP_CHECKSUM].fill(0);
-        expected[UDP_CHECKSUM].fill(0);
-        assert_eq!(
-            lab.instance_sends(lab.client_ifindex, &packet),
-            Verdict::Redirected(expected)
-        );
+        for (key, checksum) in [(udp_key(), UDP_CHECKSUM), (udp6_key(), UDP6_CHECKSUM)] {
+            for delivered in every_rewrite(key) {
+                let entries = lab.rewritten_entries(key, delivered);
+                lab.datapath.open_flow(&entries, OPENED).unwrap();
+                let (mut packet, mut expected) = (frame(key), frame(delivered));
+                packet[checksum.clone()].fill(0);
+                expected[checksum.clone()].fill(0);
+                let verdict = lab.instance_sends(lab.client_ifindex, &packet);
+                assert_eq!(
+                    verdict,
+                    Verdict::Redirected(expected),
+                    "{key} as {delivered}"
+                );
+                lab.close(&entries);
+            }
+        }
+    });
+}
+
+/// A sum that comes out as zero is written as its other form: it is not "none".
+#[test]
+fn a_udp_checksum_that_becomes_zero_is_written_as_all_ones() {
+    in_own_namespaces(|| {
+        let mut lab = Lab::new();
+        for (key, checksum) in [(udp_key(), UDP_CHECKSUM), (udp6_key(), UDP6_CHECKSUM)] {
+            let delivered = every_rewrite(key).pop().unwrap();
+            let entries = lab.rewritten_entries(key, delivered);
+            lab.datapath.open_flow(&entries, OPENED).unwrap();
+            let (mut packet, mut expected) = (frame(key), frame(delivered));
+            let sum = |frame: &[u8]| {
+                u16::from_be_bytes([frame[checksum.start], frame[checksum.start + 1]])
+            };
+            // Less by what the rewritten one is: as if the payload had made up for it.
+            let (difference, borrow) = sum(&packet).overflowing_sub(sum(&expected));
+            let difference = difference - u16::from(borrow);
+            packet[checksum.clone()].copy_from_slice(&difference.to_be_bytes());
+            expected[checksum.clone()].fill(0xff);
+            let verdict = lab.instance_sends(lab.client_ifindex, &packet);
+            assert_eq!(
+                verdict,
+                Verdict::Redirected(expected),
+                "{key} as {delivered}"
+            );
+            lab.close(&entries);
+        }
     });
 }
