@@ -35,13 +35,14 @@ reasons! {
     ForgedSource = 0, "forged_source", "The source address is not the sending instance's own.";
     UnknownEndpoint = 1, "unknown_endpoint", "The packet came from a device that belongs to no instance.";
     Truncated = 2, "truncated", "The packet ends inside a header.";
-    UnknownProtocol = 3, "unknown_protocol", "Neither TCP, UDP nor ICMP echo over IPv4 or IPv6.";
+    UnknownProtocol = 3, "unknown_protocol", "Neither TCP, UDP, ICMP echo nor an ICMP error over IPv4 or IPv6.";
     LocalControl = 4, "local_control", "Link-local chatter (ARP, neighbour discovery, multicast) that no one here answers.";
-    Fragment = 5, "fragment", "A fragment: fragments of flows are not carried yet.";
+    Fragment = 5, "fragment", "A later fragment whose first one, which names the ports, did not come before it.";
     UpcallQuota = 6, "upcall_quota", "The instance has too many first packets waiting for a decision.";
     NoLocation = 7, "no_location", "The flow's destination has no location at the moment.";
     RewriteFailed = 8, "rewrite_failed", "The kernel could not rewrite the packet.";
     UpcallMiss = 9, "upcall_miss", "A packet came back from the router without a flow table entry for it.";
+    ExtensionHeaders = 10, "extension_headers", "IPv6 extension headers that are too many, or that route the packet by way of others.";
     // Decided in core.
     NotPermitted = 32, "not_permitted", "No composition lets the caller reach the destination on this port.";
     NoSuchAddress = 33, "no_such_address", "No identity holds the destination address.";
@@ -53,4 +54,5 @@ reasons! {
     KernelRefused = 39, "kernel_refused", "The kernel's flow table did not take the entry.";
     NotUnderstood = 40, "not_understood", "Core could not parse the packet that the kernel handed up.";
     ServiceDropped = 41, "service_dropped", "A DROP rule of the service table covers the service ID.";
+    ErrorWithoutFlow = 42, "error_without_flow", "An ICMP error about a packet of no open flow.";
 }

@@ -1,14 +1,56 @@
 //! The packet of an upcall: what it says, read without ever trusting it.
 
+mod icmp_error;
+mod network;
 mod refusal;
 
+pub use icmp_error::IcmpError;
 pub use refusal::{Unreachable, reset, unreachable};
 
 use crate::drop_reason::DropReason;
 use crate::flow_key::{FlowKey, Protocol};
-use etherparse::err::packet::SliceError;
-use etherparse::{Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TcpSlice, TransportSlice};
+use etherparse::{
+    Icmpv4Slice, Icmpv4Type, Icmpv6Slice, Icmpv6Type, IpNumber, TcpSlice, UdpHeaderSlice,
+};
+use network::Network;
 use std::net::IpAddr;
+
+/// What the kernel hands up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upcalled<'a> {
+    /// A packet, or its first fragment, that names its flow.
+    Packet(Packet),
+    /// A fragment that names no ports: it shares the fate of its first one.
+    LaterFragment {
+        /// Who sends it.
+        source: IpAddr,
+    },
+    /// An ICMP error about another packet.
+    Error(IcmpError<'a>),
+}
+
+impl<'a> Upcalled<'a> {
+    /// Reads an IP packet; the error is the reason to drop it.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
+        let network = Network::read(bytes)?;
+        if network.is_later_fragment {
+            let source = network.source;
+            return Ok(Upcalled::LaterFragment { source });
+        }
+        if network.is_icmp()
+            && let Some(error) = IcmpError::read(&network)
+        {
+            return error.map(Upcalled::Error);
+        }
+        let (protocol, transport, (source_port, destination_port)) = read_transport(&network)?;
+        let key = FlowKey::new(
+            (network.source, source_port),
+            (network.destination, destination_port),
+            protocol,
+        );
+        Ok(Upcalled::Packet(Packet { key, transport }))
+    }
+}
 
 /// What core needs to know of an IP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,38 +94,13 @@ pub struct Segment {
 }
 
 impl Packet {
-    /// Reads an IP packet; the error is the reason to drop it.
+    /// Reads an IP packet that names its flow; the error is the reason to drop it.
     pub fn parse(bytes: &[u8]) -> Result<Packet, DropReason> {
-        let sliced = SlicedPacket::from_ip(bytes).map_err(|error| match error {
-            SliceError::Len(_) => DropReason::Truncated,
-            _ => DropReason::NotUnderstood,
-        })?;
-        let (source, destination, fragment) = match sliced.net {
-            Some(NetSlice::Ipv4(net)) => (
-                IpAddr::V4(net.header().source_addr()),
-                IpAddr::V4(net.header().destination_addr()),
-                net.is_payload_fragmented(),
-            ),
-            Some(NetSlice::Ipv6(net)) => (
-                IpAddr::V6(net.header().source_addr()),
-                IpAddr::V6(net.header().destination_addr()),
-                net.is_payload_fragmented(),
-            ),
-            _ => return Err(DropReason::NotUnderstood),
-        };
-        if fragment {
-            return Err(DropReason::Fragment);
+        match Upcalled::parse(bytes)? {
+            Upcalled::Packet(packet) => Ok(packet),
+            Upcalled::LaterFragment { .. } => Err(DropReason::Fragment),
+            Upcalled::Error(_) => Err(DropReason::UnknownProtocol),
         }
-        let (protocol, transport, (source_port, destination_port)) =
-            read_transport(sliced.transport)?;
-        Ok(Packet {
-            key: FlowKey::new(
-                (source, source_port),
-                (destination, destination_port),
-                protocol,
-            ),
-            transport,
-        })
     }
 
     /// Whether the packet may open a flow: a UDP datagram, an echo request, or a lone SYN.
@@ -97,33 +114,38 @@ impl Packet {
 }
 
 /// Protocol, transport and ports, the latter by the convention of [`FlowKey`].
-fn read_transport(
-    slice: Option<TransportSlice<'_>>,
-) -> Result<(Protocol, Transport, (u16, u16)), DropReason> {
+fn read_transport(network: &Network<'_>) -> Result<(Protocol, Transport, (u16, u16)), DropReason> {
+    let truncated = |_| DropReason::Truncated;
     let echo_request = |id| (Protocol::Echo, Transport::EchoRequest, (id, 0));
     let echo_reply = |id| (Protocol::Echo, Transport::EchoReply, (0, id));
-    Ok(match slice {
-        Some(TransportSlice::Tcp(tcp)) => (
-            Protocol::Tcp,
-            Transport::Tcp(read_segment(&tcp)),
-            (tcp.source_port(), tcp.destination_port()),
-        ),
-        Some(TransportSlice::Udp(udp)) => (
-            Protocol::Udp,
-            Transport::Udp,
-            (udp.source_port(), udp.destination_port()),
-        ),
-        Some(TransportSlice::Icmpv4(icmp)) => match icmp.icmp_type() {
-            Icmpv4Type::EchoRequest(echo) => echo_request(echo.id),
-            Icmpv4Type::EchoReply(echo) => echo_reply(echo.id),
-            _ => return Err(DropReason::UnknownProtocol),
-        },
-        Some(TransportSlice::Icmpv6(icmp)) => match icmp.icmp_type() {
-            Icmpv6Type::EchoRequest(echo) => echo_request(echo.id),
-            Icmpv6Type::EchoReply(echo) => echo_reply(echo.id),
-            _ => return Err(DropReason::UnknownProtocol),
-        },
-        _ => return Err(DropReason::UnknownProtocol),
+    Ok(match network.protocol {
+        IpNumber::TCP => {
+            let tcp = TcpSlice::from_slice(network.payload).map_err(|_| DropReason::Truncated)?;
+            let ports = (tcp.source_port(), tcp.destination_port());
+            (Protocol::Tcp, Transport::Tcp(read_segment(&tcp)), ports)
+        }
+        IpNumber::UDP => {
+            let udp = UdpHeaderSlice::from_slice(network.payload).map_err(truncated)?;
+            let ports = (udp.source_port(), udp.destination_port());
+            (Protocol::Udp, Transport::Udp, ports)
+        }
+        _ if !network.is_icmp() => return Err(DropReason::UnknownProtocol),
+        IpNumber::ICMP => {
+            let icmp = Icmpv4Slice::from_slice(network.payload).map_err(truncated)?;
+            match icmp.icmp_type() {
+                Icmpv4Type::EchoRequest(echo) => echo_request(echo.id),
+                Icmpv4Type::EchoReply(echo) => echo_reply(echo.id),
+                _ => return Err(DropReason::UnknownProtocol),
+            }
+        }
+        _ => {
+            let icmp = Icmpv6Slice::from_slice(network.payload).map_err(truncated)?;
+            match icmp.icmp_type() {
+                Icmpv6Type::EchoRequest(echo) => echo_request(echo.id),
+                Icmpv6Type::EchoReply(echo) => echo_reply(echo.id),
+                _ => return Err(DropReason::UnknownProtocol),
+            }
+        }
     })
 }
 

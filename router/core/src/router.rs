@@ -13,6 +13,7 @@ mod naming;
 mod recover;
 mod rollout;
 mod services;
+mod upcall;
 pub mod view;
 mod vips;
 

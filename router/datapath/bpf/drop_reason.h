@@ -16,6 +16,7 @@ enum drop_reason {
 	DROP_NO_LOCATION = 7,
 	DROP_REWRITE_FAILED = 8,
 	DROP_UPCALL_MISS = 9,
+	DROP_EXTENSION_HEADERS = 10,
 
 	/* Numbers from here on belong to user space. */
 	DROP_REASONS_MAX = 32,

@@ -9,7 +9,7 @@
 
 #include <linux/types.h>
 
-#define LAYOUT_VERSION 1
+#define LAYOUT_VERSION 2
 
 /* An IPv6 address, or an IPv4 address as ::ffff:a.b.c.d. */
 union address {
@@ -47,6 +47,19 @@ enum tcp_seen {
 	TCP_SEEN_FIN = 1 << 0,
 	TCP_SEEN_RST = 1 << 1,
 };
+
+/* By what the fragments of one packet know each other (RFC 791, RFC 8200 section
+ * 4.5), and the device that sends them.
+ */
+struct fragment_key {
+	union address source;
+	union address destination;
+	__u32 identification;	/* network byte order */
+	__u32 ifindex;
+	__u8 protocol;
+	__u8 zero[7];
+};
+_Static_assert(sizeof(struct fragment_key) == 48, "fragment_key");
 
 /* One direction of a flow. */
 struct slot {

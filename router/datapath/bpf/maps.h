@@ -61,6 +61,16 @@ struct {
 	__type(value, struct endpoint);
 } endpoint_rows SEC(".maps");
 
+/* Packets whose fragments are on their way: to the tail of the flow key that the
+ * first one named. What is over falls out as the oldest.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct fragment_key);
+	__type(value, __u64);
+} fragments SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, DROP_REASONS_MAX);

@@ -7,6 +7,7 @@
 #include "endpoint.h"
 #include "flow.h"
 #include "parse.h"
+#include "patient.h"
 #include "upcall.h"
 
 /* No helper in use asks for a GPL-compatible program. */
@@ -37,6 +38,54 @@ static __always_inline int miss(struct __sk_buff *skb, const struct packet *pack
 	return upcall(skb, endpoint, *index);
 }
 
+/* What names no ports but is its sender's own: an ICMP error, or a later fragment
+ * of an answer from another address, or of a packet whose first fragment waits
+ * for core's decision.
+ */
+static __always_inline int hand_up(struct __sk_buff *skb, const struct packet *packet, int parsed)
+{
+	__u32 ifindex = skb->ifindex;
+	__u32 *index = bpf_map_lookup_elem(&endpoints, &ifindex);
+	struct endpoint *endpoint;
+	struct slot *slot;
+
+	if (!index)
+		return drop(DROP_UNKNOWN_ENDPOINT);
+	endpoint = bpf_map_lookup_elem(&endpoint_rows, index);
+	if (!endpoint)
+		return drop(DROP_UNKNOWN_ENDPOINT);
+	if (!endpoint_owns(endpoint, &packet->key.source))
+		return drop(DROP_FORGED_SOURCE);
+	if (parsed == PARSED_LATER_FRAGMENT) {
+		slot = answer_lookup(packet, endpoint, ifindex);
+		if (slot)
+			return deliver_later_fragment(skb, packet, slot,
+						      slot->flags | SLOT_REWRITE);
+	}
+	return upcall(skb, endpoint, *index);
+}
+
+/* A function of its own, so that plain packets do not pay for its registers. */
+static __noinline int not_plain_from_instance(struct __sk_buff *skb)
+{
+	struct packet packet;
+	struct slot *slot;
+	int parsed = patient_parse(skb, &packet, skb->ifindex);
+
+	if (parsed == PARSED_ICMP_ERROR)
+		return hand_up(skb, &packet, parsed);
+	if (parsed != PARSED && parsed != PARSED_LATER_FRAGMENT)
+		return drop(parsed);
+	slot = flow_lookup(&packet.key);
+	if (!slot)
+		return parsed == PARSED ? miss(skb, &packet) : hand_up(skb, &packet, parsed);
+	if (slot->ingress_ifindex != skb->ifindex)
+		return drop(DROP_FORGED_SOURCE);
+	if (parsed == PARSED_LATER_FRAGMENT)
+		return deliver_later_fragment(skb, &packet, slot, slot->flags);
+	return deliver(skb, &packet, slot, slot->flags);
+}
+
 /* TCX ingress, host side of an instance's veth: all that the instance sends. */
 SEC("classifier")
 int from_instance(struct __sk_buff *skb)
@@ -46,7 +95,7 @@ int from_instance(struct __sk_buff *skb)
 	int parsed = parse(skb, &packet);
 
 	if (unlikely(parsed != PARSED))
-		return drop(parsed);
+		return parsed == NOT_PLAIN ? not_plain_from_instance(skb) : drop(parsed);
 	slot = flow_lookup(&packet.key);
 	if (unlikely(!slot))
 		return miss(skb, &packet);
@@ -65,17 +114,37 @@ static __always_inline int inject(__u32 index)
 	return bpf_redirect_peer(endpoint->ifindex, 0);
 }
 
-/* An upcalled packet on its way back: its flow is open now. Who sent it was
- * checked on the way up.
+static __noinline int resume_not_plain(struct __sk_buff *skb, __u32 index)
+{
+	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoint_rows, &index);
+	struct packet packet;
+	struct slot *slot;
+	int parsed;
+
+	if (!endpoint)
+		return drop(DROP_UNKNOWN_ENDPOINT);
+	parsed = patient_parse(skb, &packet, endpoint->ifindex);
+	if (parsed != PARSED && parsed != PARSED_LATER_FRAGMENT)
+		return drop(parsed == PARSED_ICMP_ERROR ? DROP_UPCALL_MISS : parsed);
+	slot = flow_lookup(&packet.key);
+	if (!slot)
+		return drop(DROP_UPCALL_MISS);
+	if (parsed == PARSED_LATER_FRAGMENT)
+		return deliver_later_fragment(skb, &packet, slot, slot->flags);
+	return deliver(skb, &packet, slot, slot->flags);
+}
+
+/* An upcalled packet on its way back: its flow is open now. Who sent it, the
+ * endpoint `index`, was checked on the way up.
  */
-static __always_inline int resume(struct __sk_buff *skb)
+static __always_inline int resume(struct __sk_buff *skb, __u32 index)
 {
 	struct packet packet;
 	struct slot *slot;
 	int parsed = parse(skb, &packet);
 
 	if (parsed != PARSED)
-		return drop(parsed);
+		return parsed == NOT_PLAIN ? resume_not_plain(skb, index) : drop(parsed);
 	slot = flow_lookup(&packet.key);
 	if (!slot)
 		return drop(DROP_UPCALL_MISS);
@@ -92,7 +161,7 @@ int from_router(struct __sk_buff *skb)
 	if (data + sizeof(*addresses) > (void *)(long)skb->data_end)
 		return drop(DROP_TRUNCATED);
 	if (addresses->kind == bpf_htons(UPCALLED_FRAME))
-		return resume(skb);
+		return resume(skb, bpf_ntohl(addresses->endpoint));
 	if (addresses->kind == bpf_htons(INJECTED_FRAME))
 		return inject(bpf_ntohl(addresses->endpoint));
 	return drop(DROP_UNKNOWN_ENDPOINT);

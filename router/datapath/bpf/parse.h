@@ -30,7 +30,10 @@
 
 /* linux/icmp.h would bring in the C library's socket headers. */
 #define ICMP_ECHO_REPLY 0
+#define ICMP_DEST_UNREACHABLE 3
 #define ICMP_ECHO_REQUEST 8
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETER_PROBLEM 12
 
 #define ICMPV6_MLD_QUERY 130
 #define ICMPV6_NEIGHBOUR_REDIRECT 137
@@ -54,6 +57,10 @@ struct packet {
 
 /* What parse() answers where it does not name a drop reason. */
 #define PARSED (-1)
+/* A fragment, an ICMP error, or a packet with IPv6 extension headers: patient.h
+ * takes another look at it.
+ */
+#define NOT_PLAIN (-2)
 
 static __always_inline int address_is_multicast(const union address *address)
 {
@@ -92,6 +99,15 @@ static __always_inline int parse_tcp(struct packet *packet, void *transport, voi
 	return parsed;
 }
 
+/* Errors are about another packet, by which core finds the flow. */
+static __always_inline int is_icmp_error(__u8 is_ipv6, __u8 type)
+{
+	if (is_ipv6)
+		return type >= ICMPV6_DEST_UNREACH && type <= ICMPV6_PARAMPROB;
+	return type == ICMP_DEST_UNREACHABLE || type == ICMP_TIME_EXCEEDED ||
+	       type == ICMP_PARAMETER_PROBLEM;
+}
+
 static __always_inline int parse_echo(struct packet *packet, void *transport, void *end)
 {
 	/* ICMP echo has the same shape (RFC 792, RFC 4443 section 4). */
@@ -110,12 +126,20 @@ static __always_inline int parse_echo(struct packet *packet, void *transport, vo
 		    icmp->icmp6_type == ICMPV6_MLD2_REPORT)) {
 		/* Multicast listener and neighbour discovery. */
 		return DROP_LOCAL_CONTROL;
+	} else if (is_icmp_error(packet->is_ipv6, icmp->icmp6_type)) {
+		return NOT_PLAIN;
 	} else {
 		return unknown_protocol(packet);
 	}
 	packet->source_port = packet->transport + offsetof(struct icmp6hdr, icmp6_identifier);
 	packet->destination_port = packet->source_port;
 	return PARSED;
+}
+
+static __always_inline int is_extension(__u8 protocol)
+{
+	return protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_ROUTING ||
+	       protocol == IPPROTO_FRAGMENT || protocol == IPPROTO_DSTOPTS;
 }
 
 static __always_inline int parse_transport(struct packet *packet, void *transport, void *end)
@@ -126,6 +150,9 @@ static __always_inline int parse_transport(struct packet *packet, void *transpor
 		return parse_ports(packet, transport, end, sizeof(struct udphdr));
 	if (packet->key.protocol == (packet->is_ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
 		return parse_echo(packet, transport, end);
+	if (packet->is_ipv6 && is_extension(packet->key.protocol) &&
+	    !address_is_multicast(&packet->key.destination))
+		return NOT_PLAIN;
 	return unknown_protocol(packet);
 }
 
@@ -147,11 +174,10 @@ static __always_inline int parse_ipv4(struct packet *packet, void *network, void
 	packet->key.protocol = ip->protocol;
 	packet->transport = ETH_HLEN + header_len;
 	if (ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
-		return DROP_FRAGMENT;
+		return NOT_PLAIN;
 	return parse_transport(packet, network + header_len, end);
 }
 
-/* Extension headers are not walked: nothing that opens a flow sends them. */
 static __always_inline int parse_ipv6(struct packet *packet, void *network, void *end)
 {
 	struct ipv6hdr *ip = network;
@@ -166,8 +192,6 @@ static __always_inline int parse_ipv6(struct packet *packet, void *network, void
 	__builtin_memcpy(&packet->key.destination, &ip->daddr, sizeof(packet->key.destination));
 	packet->key.protocol = ip->nexthdr;
 	packet->transport = ETH_HLEN + sizeof(*ip);
-	if (ip->nexthdr == IPPROTO_FRAGMENT)
-		return DROP_FRAGMENT;
 	return parse_transport(packet, network + sizeof(*ip), end);
 }
 
@@ -189,7 +213,9 @@ static __always_inline int parse_frame(struct __sk_buff *skb, struct packet *pac
 	return DROP_UNKNOWN_PROTOCOL;
 }
 
-/* Reads the headers of a frame; answers PARSED or the reason to drop it. */
+/* Reads the headers of a plain packet; answers PARSED, NOT_PLAIN or the reason
+ * to drop it.
+ */
 static __always_inline int parse(struct __sk_buff *skb, struct packet *packet)
 {
 	__u32 linear = skb->data_end - skb->data;

@@ -140,4 +140,18 @@ static __always_inline long rewrite(struct __sk_buff *skb, const struct packet *
 			    packet->key.destination_port, to->destination_port);
 }
 
+/* A later fragment has addresses only: checksum and ports are in its first one. */
+static __always_inline long rewrite_later_fragment(struct __sk_buff *skb,
+						   const struct packet *packet,
+						   const struct flow_key *to)
+{
+	const struct checksum none = {};
+	union address addresses[2] = { to->source, to->destination };
+
+	if (!packet->is_ipv6)
+		return rewrite_addresses(skb, packet, &none, to);
+	return bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, saddr), addresses,
+				   sizeof(addresses), 0);
+}
+
 #endif

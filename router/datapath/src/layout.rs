@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// `LAYOUT_VERSION` of `bpf/layout.h`.
-pub(crate) const LAYOUT_VERSION: u32 = 1;
+pub(crate) const LAYOUT_VERSION: u32 = 2;
 
 /// `SLOT_FORWARD`: client to server.
 pub(crate) const SLOT_FORWARD: u32 = 1 << 0;
@@ -23,6 +23,11 @@ pub(crate) const TCP_SEEN_RST: u32 = 1 << 1;
 pub(crate) const LOCATION_NOWHERE: u32 = 0;
 /// `LOCATION_LOCAL`: the peer of a veth on this host.
 pub(crate) const LOCATION_LOCAL: u32 = 1;
+
+/// Size of `struct fragment_key`, which only the kernel reads and writes.
+pub(crate) const FRAGMENT_KEY_BYTES: usize = 48;
+/// Size of what it leads to: the last word of a flow key.
+pub(crate) const FRAGMENT_BYTES: usize = 8;
 
 /// `struct flow_key` as five words in memory order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

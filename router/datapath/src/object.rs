@@ -1,7 +1,9 @@
 //! The eBPF object: embedded, loaded over new or pinned maps.
 
 use crate::layout::{Endpoint, LAYOUT_VERSION, LocationCell, LocationRow, RawKey, Slot};
+use crate::layout::{FRAGMENT_BYTES, FRAGMENT_KEY_BYTES};
 use crate::pins::{MapShape, PinError, Pins, VERSION_MAP};
+use crate::tap::TAP_QUEUE_FRAMES;
 use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -26,6 +28,10 @@ const LOCATIONS_PER_ENDPOINT: u32 = 4;
 
 /// Rows per cell: one in use, one resting after a move.
 const ROWS_PER_LOCATION: u32 = 2;
+
+/// Packets whose fragments can be on their way at once. Those of one follow each other within
+/// microseconds, or wait in the TAP, which holds fewer frames.
+const FRAGMENTED_MAX: u32 = 2 * TAP_QUEUE_FRAMES;
 
 /// What a data path is made of; must stay the same while it is pinned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +97,7 @@ pub enum OpenError {
 }
 
 /// Every pinned map but that of the version.
-pub(crate) fn shapes(config: &DatapathConfig) -> [MapShape; 7] {
+pub(crate) fn shapes(config: &DatapathConfig) -> [MapShape; 8] {
     let shape = |name, key_bytes, value_bytes, entries| MapShape {
         name,
         key_bytes,
@@ -114,6 +120,12 @@ pub(crate) fn shapes(config: &DatapathConfig) -> [MapShape; 7] {
             4,
             size_of::<Endpoint>(),
             config.endpoints_max,
+        ),
+        shape(
+            "fragments",
+            FRAGMENT_KEY_BYTES,
+            FRAGMENT_BYTES,
+            FRAGMENTED_MAX,
         ),
         shape("drops", 4, 8, crate::drop_counters::KERNEL_REASONS_MAX),
     ]

@@ -97,7 +97,7 @@ pub fn unreachable(packet: &Packet, original: &[u8], why: Unreachable) -> Option
 }
 
 /// The headers of a packet; `None` if the families differ, which no parsed packet's do.
-fn ip(from: IpAddr, to: IpAddr) -> Option<PacketBuilderStep<IpHeaders>> {
+pub(super) fn ip(from: IpAddr, to: IpAddr) -> Option<PacketBuilderStep<IpHeaders>> {
     match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             Some(PacketBuilder::ipv4(from.octets(), to.octets(), HOPS))

@@ -1,7 +1,7 @@
 //! Packets and refusals: tables of known bytes, and arbitrary bytes that must never panic.
 
 use super::*;
-use etherparse::PacketBuilder;
+use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use proptest::prelude::*;
 
 const A4: [u8; 4] = [100, 64, 0, 1];
@@ -87,23 +87,54 @@ fn only_a_lone_syn_opens_a_tcp_flow() {
 }
 
 #[test]
+fn first_fragment_names_its_flow_and_a_later_one_does_not() {
+    for bytes in udp() {
+        let key = Packet::parse(&bytes).unwrap().key;
+        let v4 = key.source.is_ipv4();
+        let (first, later) = (in_pieces(&bytes, 1), in_pieces(&bytes, 8 << 3));
+        assert_eq!(Packet::parse(&first).unwrap().key, key);
+        let source = key.source.ip();
+        let expected = Upcalled::LaterFragment { source };
+        assert_eq!(Upcalled::parse(&later), Ok(expected), "v4: {v4}");
+    }
+}
+
+/// A fragment of `bytes`; `place` is the offset in bytes, or 1 for the first of several.
+fn in_pieces(bytes: &[u8], place: u16) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    if bytes[0] >> 4 == 4 {
+        let bits = if place == 1 { 0x2000 } else { place / 8 };
+        bytes[6..8].copy_from_slice(&bits.to_be_bytes());
+    } else {
+        let protocol = std::mem::replace(&mut bytes[6], 44);
+        let [high, low] = place.to_be_bytes();
+        bytes[5] += 8;
+        bytes.splice(40..40, [protocol, 0, high, low, 0, 0, 0, 9]);
+    }
+    bytes
+}
+
+#[test]
 fn what_cannot_be_carried_has_its_reason() {
     let syn = &tcp(|tcp| tcp.syn(), b"")[0];
     let mut fragment = syn.clone();
-    fragment[6] = 0x20; // more fragments
+    fragment[7] = 1; // not the first
     let mut igmp = syn.clone();
     igmp[9] = 132; // SCTP
     let mut version = syn.clone();
     version[0] = 0x95;
     let mut time_exceeded = Vec::new();
     let icmp = PacketBuilder::ipv4(A4, B4, 64).icmpv4_raw(11, 0, [0; 4]);
-    icmp.write(&mut time_exceeded, b"").unwrap();
+    icmp.write(&mut time_exceeded, syn).unwrap();
+    let mut redirect = time_exceeded.clone();
+    redirect[20] = 5;
 
     let reason = |bytes: &[u8]| Packet::parse(bytes).unwrap_err();
     assert_eq!(reason(&fragment), DropReason::Fragment);
     assert_eq!(reason(&igmp), DropReason::UnknownProtocol);
     assert_eq!(reason(&version), DropReason::NotUnderstood);
     assert_eq!(reason(&time_exceeded), DropReason::UnknownProtocol);
+    assert_eq!(reason(&redirect), DropReason::UnknownProtocol);
     assert_eq!(reason(&syn[..25]), DropReason::Truncated);
     assert_eq!(reason(&[]), DropReason::Truncated);
 }

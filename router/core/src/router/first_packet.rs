@@ -12,21 +12,22 @@ use crate::port::{Frame, Output};
 
 impl Router {
     /// Opens a flow for the packet and sends it on its way, or refuses it with a reason.
-    pub(super) fn upcall(&mut self, endpoint: EndpointIndex, frame: Frame, now: Moment) {
+    pub(super) fn first_packet(
+        &mut self,
+        endpoint: EndpointIndex,
+        packet: &Packet,
+        frame: Frame,
+        now: Moment,
+    ) {
         let caller = self.endpoints.get(&endpoint).copied();
-        let parsed = Packet::parse(frame.packet());
-        let decided = parsed.and_then(|packet| self.admit(caller, &packet, now));
-        match decided {
+        match self.admit(caller, packet, now) {
             Ok(()) => {
                 self.drain_flows();
                 self.outputs.push_back(Output::Forward(frame));
             }
             Err(reason) => {
                 self.drops.count(reason);
-                let answer = parsed
-                    .ok()
-                    .and_then(|packet| answer(&packet, frame.packet(), reason));
-                if let Some(packet) = answer {
+                if let Some(packet) = answer(packet, frame.packet(), reason) {
                     self.outputs.push_back(Output::Inject { endpoint, packet });
                 }
             }

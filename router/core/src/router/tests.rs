@@ -7,6 +7,7 @@ mod faults;
 mod random_walk;
 mod recovering;
 mod universal;
+mod upcalls;
 mod vips;
 mod withdrawing;
 mod world;

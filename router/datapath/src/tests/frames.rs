@@ -31,6 +31,16 @@ pub(super) fn tcp_frame(key: FlowKey, flags: TcpFlags) -> Vec<u8> {
     frame_with(key, flags, b"")
 }
 
+/// As [`frame`], with a payload of this many bytes.
+pub(super) fn long_frame(key: FlowKey, payload_len: usize) -> Vec<u8> {
+    let ack = TcpFlags {
+        ack: true,
+        ..TcpFlags::default()
+    };
+    let payload: Vec<u8> = (0..payload_len).map(|n| (n / 8) as u8).collect();
+    frame_with(key, ack, &payload)
+}
+
 fn frame_with(key: FlowKey, flags: TcpFlags, payload: &[u8]) -> Vec<u8> {
     let ethernet = PacketBuilder::ethernet2(SENDER_MAC, GATEWAY_MAC);
     let (source, destination) = (key.source, key.destination);

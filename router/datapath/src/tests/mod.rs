@@ -4,9 +4,12 @@
 
 mod adoption;
 mod answer;
+mod extensions;
 mod flow_table;
+mod fragments;
 mod frames;
 mod hit;
+mod icmp_errors;
 mod lab;
 mod live;
 mod miss;

@@ -1,6 +1,6 @@
 //! Packets that can have no flow: dropped, each for a counted reason.
 
-use super::frames::{ETHERNET_LEN, ethernet, every_kind_of_key, frame, udp_key};
+use super::frames::{ETHERNET_LEN, ethernet, every_kind_of_key, frame};
 use super::lab::{CLIENT, Lab, Verdict, ifindex, in_own_namespaces, ip};
 use margay_core::drop_reason::DropReason;
 use margay_core::flow_key::{FlowKey, Protocol};
@@ -12,7 +12,6 @@ const ARP: u16 = 0x0806;
 const LLDP: u16 = 0x88cc;
 const IPV4_PROTOCOL: usize = ETHERNET_LEN + 9;
 const IPV6_NEXT_HEADER: usize = ETHERNET_LEN + 6;
-const IPV4_FRAGMENT: std::ops::Range<usize> = ETHERNET_LEN + 6..ETHERNET_LEN + 8;
 
 #[track_caller]
 fn assert_refused(packets: &[Vec<u8>], reason: DropReason) {
@@ -127,13 +126,13 @@ fn other_protocols_are_unknown() {
             // GRE, ICMPv6 over IPv4.
             with_byte(v4, IPV4_PROTOCOL, 47),
             with_byte(v4, IPV4_PROTOCOL, 58),
-            // Hop-by-hop options, no next header, ICMP over IPv6.
-            with_byte(v6, IPV6_NEXT_HEADER, 0),
+            // No next header, encapsulated security, ICMP over IPv6.
             with_byte(v6, IPV6_NEXT_HEADER, 59),
+            with_byte(v6, IPV6_NEXT_HEADER, 50),
             with_byte(v6, IPV6_NEXT_HEADER, 1),
-            // Destination unreachable of either family, an echo with a code.
-            with_byte(echo, ETHERNET_LEN + 20, 3),
-            with_byte(echo6, ETHERNET_LEN + 40, 1),
+            // A redirect, a node information query, an echo with a code.
+            with_byte(echo, ETHERNET_LEN + 20, 5),
+            with_byte(echo6, ETHERNET_LEN + 40, 139),
             with_byte(echo, ETHERNET_LEN + 21, 1),
             // IPv5, a header shorter than the shortest, IPv6 that says it is 4.
             with_byte(v4, ETHERNET_LEN, 0x55),
@@ -142,21 +141,6 @@ fn other_protocols_are_unknown() {
         ],
         DropReason::UnknownProtocol,
     );
-}
-
-#[test]
-fn fragments_are_not_carried() {
-    let mut packets = Vec::new();
-    // First (more to come), middle, last; "don't fragment" alone is none.
-    for bits in [0x2000u16, 0x2010, 0x0010] {
-        let mut packet = frame(udp_key());
-        packet[IPV4_FRAGMENT].copy_from_slice(&bits.to_be_bytes());
-        packets.push(packet);
-    }
-    let mut v6 = frame(every_kind_of_key()[4]);
-    v6[IPV6_NEXT_HEADER] = 44;
-    packets.push(v6);
-    assert_refused(&packets, DropReason::Fragment);
 }
 
 #[test]

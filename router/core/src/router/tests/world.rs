@@ -8,7 +8,7 @@ use crate::flow_table::PAIR_REST;
 use crate::id::{EndpointIndex, InstanceId, LocationIndex, RequestId, SlotIndex};
 use crate::moment::Moment;
 use crate::name::{AutomatonName, InstanceName};
-use crate::packet::Packet;
+use crate::packet::{Packet, Upcalled};
 use crate::port::{
     AdoptedFlow, FlowEntries, FlowReading, Frame, Input, InstancePlan, Output, Record, Recovery,
     RemovedInstance, RunningInstance, ServiceVip, SlotReading,
@@ -206,7 +206,12 @@ impl World {
                 }
             }
             Output::Forward(frame) => {
-                let key = Packet::parse(frame.packet()).unwrap().key;
+                let key = match Upcalled::parse(frame.packet()).unwrap() {
+                    Upcalled::Packet(packet) => packet.key,
+                    // It names no flow; the kernel looks for one.
+                    Upcalled::LaterFragment { .. } => return,
+                    Upcalled::Error(error) => panic!("{error:?} goes back as it came"),
+                };
                 let known = |entries: &FlowEntries| entries.reverse.key == key;
                 let found = self.flows.contains_key(&key) || self.flows.values().any(known);
                 assert!(found, "what is sent back finds its flow");

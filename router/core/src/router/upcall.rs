@@ -1,0 +1,75 @@
+//! What the kernel hands up: first packets, and what belongs to flows but names none by itself.
+
+use super::Router;
+use crate::drop_reason::DropReason;
+use crate::id::EndpointIndex;
+use crate::moment::Moment;
+use crate::packet::{IcmpError, Upcalled};
+use crate::port::{FlowEntries, Frame, Output};
+use std::net::IpAddr;
+
+impl Router {
+    /// Takes what no entry of the kernel's flow table matched.
+    pub(super) fn upcall(&mut self, endpoint: EndpointIndex, frame: Frame, now: Moment) {
+        let passed_on = match Upcalled::parse(frame.packet()) {
+            Ok(Upcalled::Packet(packet)) => {
+                return self.first_packet(endpoint, &packet, frame, now);
+            }
+            Ok(Upcalled::LaterFragment { source }) => self
+                .own_address(endpoint, source)
+                // Its first one came before it, so that by now the kernel can tell its flow, if one
+                // was opened.
+                .map(|()| Output::Forward(frame)),
+            Ok(Upcalled::Error(error)) => self.translate(endpoint, &error),
+            Err(reason) => Err(reason),
+        };
+        match passed_on {
+            Ok(output) => self.outputs.push_back(output),
+            Err(reason) => self.drops.count(reason),
+        }
+    }
+
+    /// Makes sure that the endpoint's instance holds the address.
+    fn own_address(&self, endpoint: EndpointIndex, source: IpAddr) -> Result<(), DropReason> {
+        let sender = self.endpoints.get(&endpoint);
+        let sender = sender.and_then(|id| self.instances.get(id));
+        let holds = sender.ok_or(DropReason::UnknownEndpoint)?.holds(source);
+        holds.then_some(()).ok_or(DropReason::ForgedSource)
+    }
+
+    /// Has the other side of a flow read an error as if it had come from whom it speaks with, about
+    /// the packet as it wrote it.
+    fn translate(
+        &self,
+        endpoint: EndpointIndex,
+        error: &IcmpError<'_>,
+    ) -> Result<Output, DropReason> {
+        self.own_address(endpoint, error.source)?;
+        // An error travels as an answer to the packet that it is about.
+        let key = error.about.reversed();
+        let flow = self.flows.find(&key).ok_or(DropReason::ErrorWithoutFlow)?;
+        let FlowEntries {
+            client,
+            server,
+            forward,
+            reverse,
+        } = &flow.entries;
+        let (direction, sender, receiver) = if forward.key == key {
+            (forward, client, server)
+        } else {
+            (reverse, server, client)
+        };
+        if self.endpoints.get(&endpoint) != Some(sender) {
+            return Err(DropReason::ForgedSource);
+        }
+        let delivered = direction.delivered;
+        let (from, to) = (delivered.source.ip(), delivered.destination.ip());
+        let packet = error.translate(from, to, delivered.reversed());
+        let receiver = self.instances.get(receiver);
+        let network = receiver.and_then(|instance| instance.network);
+        Ok(Output::Inject {
+            endpoint: network.ok_or(DropReason::NoLocation)?.endpoint,
+            packet: packet.ok_or(DropReason::NotUnderstood)?,
+        })
+    }
+}
