@@ -5,6 +5,8 @@
     reason = "a test that panics has failed, as it should"
 )]
 
+mod not_plain;
+
 use margay_tests::lab::{Host, PLACE};
 use std::time::Duration;
 
@@ -34,11 +36,8 @@ needs = ["echo"]
 #[test]
 fn datagrams_connections_and_pings_are_answered_from_the_address_that_was_called() {
     let host = Host::start().unwrap();
-    host.write("echo.py", include_str!("protocols/echo.py"))
-        .unwrap();
-    let call = host
-        .write("call.py", include_str!("protocols/call.py"))
-        .unwrap();
+    host.write("echo.py", include_str!("echo.py")).unwrap();
+    let call = host.write("call.py", include_str!("call.py")).unwrap();
     host.apply(&composition()).unwrap();
     host.until_ready(Duration::from_secs(40)).unwrap();
 
