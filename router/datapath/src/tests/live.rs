@@ -18,7 +18,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Longer than any test needs; so that a lost packet fails a test instead of hanging it.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -114,6 +115,8 @@ impl Host {
                 own.caller.v6
             ));
         });
+        wait_until_up(&format!("veth{n}"));
+        inside.run(|| wait_until_up("eth0"));
         let ifindex = ifindex(&format!("veth{n}"));
         let config = EndpointConfig {
             instance: InstanceId(u64::from(n)),
@@ -160,6 +163,20 @@ impl Host {
 
     fn reading(&self, slots: FlowSlots) -> FlowReading {
         self.datapath.read_flows(&[slots])[0]
+    }
+}
+
+/// A device that was brought up drops what it is given until the kernel has seen its carrier.
+fn wait_until_up(device: &str) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let shown = Command::new("ip")
+            .args(["-o", "link", "show", device])
+            .output();
+        if String::from_utf8_lossy(&shown.unwrap().stdout).contains("state UP") {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{device} stays down");
     }
 }
 
