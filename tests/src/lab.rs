@@ -111,6 +111,14 @@ impl Host {
         Ok(())
     }
 
+    /// Waits until the daemon has ended by itself.
+    pub fn wait_for_daemon(&self) -> Result<()> {
+        if let Some(mut child) = self.daemon().take() {
+            child.wait().context("cannot wait for the daemon")?;
+        }
+        Ok(())
+    }
+
     /// Kills the daemon with SIGKILL, waits until it is gone, and says when the signal was sent.
     pub fn kill_daemon(&self) -> Result<Instant> {
         self.kill_daemon_at(self.status()?.pid)

@@ -11,6 +11,8 @@ pub enum Choice {
     Sibling(Absence),
     /// The caller itself, for the called instance takes no flows and no sibling does.
     Itself(Absence),
+    /// The kernel, by an earlier decision for the same client and service.
+    Aggregate,
     /// An earlier run of the daemon chose, and took its reason with it.
     Adopted,
 }
@@ -24,6 +26,7 @@ impl Choice {
             Choice::Sibling(Absence::Gone) => "sibling_of_gone",
             Choice::Sibling(Absence::NotReady) => "sibling_of_unready",
             Choice::Itself(_) => "itself",
+            Choice::Aggregate => "aggregate",
             Choice::Adopted => "adopted",
         }
     }

@@ -8,6 +8,7 @@ mod flow;
 mod limits;
 mod pairs;
 mod rows;
+mod supply;
 
 pub use age::{CLOSED_LINGER, ECHO_IDLE_MAX, FlowState, HALF_OPEN_MAX, TCP_IDLE_MAX};
 pub use age::{UDP_STREAM_IDLE_MAX, UDP_UNANSWERED_MAX};
@@ -20,7 +21,7 @@ use crate::drop_reason::DropReason;
 use crate::flow_key::FlowKey;
 use crate::id::{InstanceId, SlotIndex};
 use crate::moment::Moment;
-use crate::port::{AdoptedFlow, DirectionEntry, FlowEntries, FlowReading, Output};
+use crate::port::{AdoptedFlow, DirectionEntry, FlowEntries, FlowReading, Output, TakenPair};
 use crate::seeded::{SeededMap, seeded_map};
 use age::Verdict;
 use pairs::{Pair, PairPool};
@@ -29,6 +30,7 @@ use rand::{Rng, RngCore, SeedableRng};
 use rows::Rows;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
+use supply::Supply;
 
 /// Flows of one reading: small enough that first packets hardly wait behind it (about 0.2 ms).
 pub const READ_BATCH_MAX: usize = 512;
@@ -58,6 +60,8 @@ pub enum FlowInput {
     Refused(FlowKey),
     /// What the kernel counted.
     Read(Vec<FlowReading>),
+    /// What the kernel took of its supply.
+    Taken(Vec<TakenPair>),
     /// The instance's program ended: its peers shall learn it, then bind anew.
     ProgramEnded(InstanceId),
     /// The instance has no network any more.
@@ -89,6 +93,7 @@ pub struct FlowTable {
     due: BTreeSet<(Moment, Pair)>,
     /// Readings are paced: none before this.
     read_next: Moment,
+    supply: Supply,
     random: SmallRng,
     outputs: VecDeque<Output>,
 }
@@ -105,6 +110,7 @@ impl FlowTable {
             held: seeded_map(random.next_u64()),
             due: BTreeSet::new(),
             read_next: now,
+            supply: Supply::new(limits.flows_max),
             random,
             outputs: VecDeque::new(),
         }
@@ -119,11 +125,14 @@ impl FlowTable {
                     self.read(reading, now);
                 }
             }
+            FlowInput::Taken(taken) => self.taken(taken, now),
             FlowInput::ProgramEnded(instance) => self.program_ended(instance, now),
             FlowInput::NetworkGone(instance) => {
+                self.want_every_flow();
                 self.close_where(|flow| flow.concerns(instance), now);
             }
             FlowInput::LookAt(instance) => {
+                self.want_every_flow();
                 let serves = |flow: &Flow| flow.entries.server == instance && !flow.doomed;
                 for pair in self.pairs_where(serves) {
                     self.reschedule(pair, now);
@@ -138,9 +147,14 @@ impl FlowTable {
 
     /// Lets time pass: asks for the counters of flows that could have ended.
     pub fn handle_timeout(&mut self, now: Moment) {
-        if self.poll_timeout().is_none_or(|due| now < due) {
+        if self.supply.take_look(now) {
+            self.look_at_supply(now);
+        }
+        if self.next_reading().is_none_or(|due| now < due) {
             return;
         }
+        let taken = self.supply.take_due(now);
+        self.read_taken(taken);
         let mut batch = Vec::new();
         for _ in 0..READ_BATCH_MAX {
             let Some((_, pair)) = self.due.first().copied().filter(|(at, _)| *at <= now) else {
@@ -165,8 +179,14 @@ impl FlowTable {
 
     /// When to call [`FlowTable::handle_timeout`] next.
     pub fn poll_timeout(&self) -> Option<Moment> {
-        let (due, _) = self.due.first()?;
-        Some((*due).max(self.read_next))
+        let look = self.supply.next_look();
+        look.into_iter().chain(self.next_reading()).min()
+    }
+
+    fn next_reading(&self) -> Option<Moment> {
+        let due = self.due.first().map(|(due, _)| *due);
+        let due = due.into_iter().chain(self.supply.next_reading()).min()?;
+        Some(due.max(self.read_next))
     }
 
     /// Opens a flow whose key is not in the table; the error is the reason to refuse its packet.
@@ -178,7 +198,9 @@ impl FlowTable {
         let pair = self.pairs.take(now).ok_or(DropReason::FlowTableFull)?;
         let entries = request.entries(delivered, pair);
         self.outputs.push_back(Output::OpenFlow(entries.clone()));
-        self.insert(pair, entries, request.choice, now, now);
+        self.hold(entries.client, entries.server);
+        self.insert(Flow::new(entries, request.choice, now, now));
+        self.keep_some_for_core();
         Ok(())
     }
 
@@ -222,7 +244,10 @@ impl FlowTable {
             return self.disown(&entries, now);
         }
         match self.reserve(&entries, now) {
-            Some(pair) => self.insert(pair, entries, Choice::Adopted, opened, now),
+            Some(_) => {
+                self.hold(entries.client, entries.server);
+                self.insert(Flow::new(entries, Choice::Adopted, opened, now));
+            }
             None => self.close_entries(&entries),
         }
     }
@@ -290,6 +315,7 @@ impl FlowTable {
 
     /// Closes every flow that `keep` does not keep; looks at all of them.
     pub fn retain(&mut self, keep: impl Fn(&FlowEntries) -> bool, now: Moment) {
+        self.want_every_flow();
         self.close_where(|flow| !keep(&flow.entries), now);
     }
 
@@ -313,44 +339,45 @@ impl FlowTable {
         })
     }
 
-    fn insert(
-        &mut self,
-        pair: Pair,
-        entries: FlowEntries,
-        choice: Choice,
-        opened: Moment,
-        now: Moment,
-    ) {
-        self.keys.insert(entries.forward.key, pair.forward());
-        self.keys.insert(entries.reverse.key, pair.reverse());
-        self.held.entry(entries.client).or_default().as_client += 1;
-        self.held.entry(entries.server).or_default().as_server += 1;
-        let due = age::first_look(entries.forward.key.protocol, now);
-        self.due.insert((due, pair));
-        let flow = Flow::new(entries, choice, opened, due);
-        self.flows.insert(pair, flow);
+    /// Counts a flow to both its sides.
+    fn hold(&mut self, client: InstanceId, server: InstanceId) {
+        self.held.entry(client).or_default().as_client += 1;
+        self.held.entry(server).or_default().as_server += 1;
     }
 
-    /// Forgets a flow and lets its slots rest.
-    fn remove(&mut self, pair: Pair, now: Moment) -> Option<Flow> {
-        let flow = self.flows.remove(pair)?;
-        let entries = &flow.entries;
-        self.keys.remove(&entries.forward.key);
-        self.keys.remove(&entries.reverse.key);
-        self.due.remove(&(flow.due, pair));
-        self.release(entries.client, |held| held.as_client -= 1);
-        self.release(entries.server, |held| held.as_server -= 1);
-        self.pairs.give_back(pair, now);
-        Some(flow)
+    /// Takes back what [`FlowTable::hold`] counted.
+    fn release(&mut self, entries: &FlowEntries) {
+        self.count_less(entries.client, |held| held.as_client -= 1);
+        self.count_less(entries.server, |held| held.as_server -= 1);
     }
 
-    fn release(&mut self, instance: InstanceId, change: impl Fn(&mut Held)) {
+    fn count_less(&mut self, instance: InstanceId, change: impl Fn(&mut Held)) {
         if let Some(held) = self.held.get_mut(&instance) {
             change(held);
             if *held == Held::default() {
                 self.held.remove(&instance);
             }
         }
+    }
+
+    /// Enters a flow that is held already.
+    fn insert(&mut self, flow: Flow) {
+        let (entries, pair) = (&flow.entries, flow.pair());
+        self.keys.insert(entries.forward.key, pair.forward());
+        self.keys.insert(entries.reverse.key, pair.reverse());
+        self.due.insert((flow.due, pair));
+        self.flows.insert(pair, flow);
+    }
+
+    /// Forgets a flow and lets its slots rest.
+    fn remove(&mut self, pair: Pair, now: Moment) -> Option<Flow> {
+        let flow = self.flows.remove(pair)?;
+        self.keys.remove(&flow.entries.forward.key);
+        self.keys.remove(&flow.entries.reverse.key);
+        self.due.remove(&(flow.due, pair));
+        self.release(&flow.entries);
+        self.pairs.give_back(pair, now);
+        Some(flow)
     }
 
     fn close(&mut self, pair: Pair, now: Moment) {
@@ -406,6 +433,7 @@ impl FlowTable {
     }
 
     fn program_ended(&mut self, instance: InstanceId, now: Moment) {
+        self.want_every_flow();
         for pair in self.pairs_where(|flow| flow.entries.server == instance) {
             let Some(flow) = self.flows.get_mut(pair) else {
                 continue;

@@ -9,6 +9,7 @@
 )]
 
 use crate::address::InstanceAddresses;
+use crate::aggregate::{Aggregate, AggregateKey, Epoch, EpochCell};
 use crate::composition::{Composition, CompositionName, Readiness};
 use crate::flow_key::FlowKey;
 use crate::id::{EndpointIndex, InstanceId, LocationIndex, RequestId, SlotIndex, Version};
@@ -77,6 +78,13 @@ pub enum Input {
     FlowRefused { forward: FlowKey },
     /// Answer to [`Output::ReadFlows`].
     FlowsRead(Vec<FlowReading>),
+    /// What the kernel took of its supply since it was told last; answer to
+    /// [`Output::LookAtSupply`] and [`Output::ReclaimSupply`].
+    PairsTaken(Vec<TakenPair>),
+    /// Answer to [`Output::ReadTaken`], for each pair; `None`: no flow holds it.
+    TakenRead(Vec<(SlotIndex, Option<TakenFlow>)>),
+    /// Somebody is about to look at the flow table: it shall know every flow.
+    FlowsWanted,
 }
 
 /// What core asks of the world.
@@ -122,6 +130,23 @@ pub enum Output {
     },
     /// Read the counters of flows; answered by [`Input::FlowsRead`].
     ReadFlows(Vec<FlowSlots>),
+    /// Let the kernel open flows by itself with these pairs, named by their forward slots; the
+    /// slots of the other direction follow them.
+    SupplyPairs(Vec<SlotIndex>),
+    /// See what the kernel took of its supply; answered by [`Input::PairsTaken`].
+    LookAtSupply,
+    /// Take back what the kernel has not taken of its supply; answered by [`Input::PairsTaken`].
+    ReclaimSupply,
+    /// Read flows that the kernel opened, by their forward slots; answered by
+    /// [`Input::TakenRead`].
+    ReadTaken(Vec<SlotIndex>),
+    /// Have the kernel open further flows by this decision; it takes the place of an older one
+    /// with the same key.
+    OpenAggregate(Aggregate),
+    /// Have the kernel hand up first packets again.
+    CloseAggregates(Vec<AggregateKey>),
+    /// End all aggregates of earlier epochs of this cell, at once.
+    SetEpoch { cell: EpochCell, epoch: Epoch },
     /// Answer an operator.
     Respond {
         request: RequestId,
@@ -252,6 +277,40 @@ pub struct AdoptedFlow {
     pub entries: FlowEntries,
     /// When the flow was opened.
     pub opened: Moment,
+}
+
+/// A pair of slots that the kernel took of its supply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenPair {
+    /// The forward slot.
+    pub pair: SlotIndex,
+    /// What became of it.
+    pub supplied: Supplied,
+}
+
+/// What became of a pair that the kernel took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Supplied {
+    /// A flow of these two holds it.
+    Opened {
+        client: InstanceId,
+        server: InstanceId,
+    },
+    /// No flow came of it.
+    Void,
+    /// The kernel never had it: it was reclaimed.
+    Unused,
+}
+
+/// A flow that the kernel opened by itself, and what it counted since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenFlow {
+    /// The flow as it stands in the kernel.
+    pub flow: AdoptedFlow,
+    /// Client to server.
+    pub forward: SlotReading,
+    /// Server to client.
+    pub reverse: SlotReading,
 }
 
 /// Both directions of a flow, as the kernel executes them.

@@ -1,5 +1,6 @@
 //! The Router: one host's service-layer router as a plain value.
 
+mod aggregates;
 mod config;
 mod decision;
 mod deploy;
@@ -29,6 +30,7 @@ use crate::lifecycle::LifecycleInput;
 use crate::moment::Moment;
 use crate::port::{Input, Output};
 use crate::seeded::{SeededMap, seeded_map};
+use aggregates::Aggregates;
 use drops::DropCounters;
 use identities::Identities;
 use instances::Instance;
@@ -51,6 +53,7 @@ pub struct Router {
     timers: BTreeSet<(Moment, InstanceId)>,
     identities: Identities,
     flows: FlowTable,
+    aggregates: Aggregates,
     drops: DropCounters,
     next_instance: InstanceId,
     /// Whether an operator stopped the host.
@@ -74,6 +77,7 @@ impl Router {
             timers: BTreeSet::new(),
             identities: Identities::new(&config, random.next_u64(), now),
             flows: FlowTable::new(config.flow_limits, random.next_u64(), now),
+            aggregates: Aggregates::new(),
             drops: DropCounters::default(),
             next_instance: InstanceId(1),
             stopping: false,
@@ -93,6 +97,12 @@ impl Router {
             Input::FlowRefused { forward } => {
                 self.drops.count(DropReason::KernelRefused);
                 self.flow_input(FlowInput::Refused(forward), now);
+            }
+            Input::PairsTaken(taken) => self.pairs_taken(taken, now),
+            Input::TakenRead(read) => self.taken_read(read, now),
+            Input::FlowsWanted => {
+                self.flows.want_every_flow();
+                self.drain_flows();
             }
             Input::Recover(recovery) => self.recover(recovery, now),
             Input::Apply {
@@ -144,8 +154,12 @@ impl Router {
 
     /// Lets time pass; poll outputs afterwards.
     pub fn handle_timeout(&mut self, now: Moment) {
-        self.identities.handle_timeout(now);
-        self.names.handle_timeout(now);
+        for service in self.identities.handle_timeout(now) {
+            self.service_changed(&service);
+        }
+        if self.names.handle_timeout(now) {
+            self.loads_changed();
+        }
         while let Some((_, instance)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.instance_timeout(instance, now);
         }

@@ -101,10 +101,19 @@ impl ServiceTable {
     /// Finds the rule for `id`: the longest prefix that has a rule with weight decides, `draw`
     /// chooses among its rules by weight. `None`: no rule covers the ID.
     pub fn find(&self, id: ServiceId, draw: u64) -> Option<&CountedRule> {
+        self.covering(id).find_map(|rules| pick(rules, draw))
+    }
+
+    /// Whether [`ServiceTable::find`] answers the same for every draw.
+    pub fn is_settled(&self, id: ServiceId) -> bool {
+        let groups = self.covering(id).map(|rules| weighty(rules).count());
+        groups.into_iter().find(|count| *count > 0) == Some(1)
+    }
+
+    /// The rules of every prefix that covers `id`, the longest first.
+    fn covering(&self, id: ServiceId) -> impl Iterator<Item = &Vec<CountedRule>> {
         let longest_first = self.lengths.keys().rev();
-        longest_first
-            .filter_map(|bits| self.rules.get(&ServiceIdPrefix::new(id, *bits)))
-            .find_map(|rules| pick(rules, draw))
+        longest_first.filter_map(move |bits| self.rules.get(&ServiceIdPrefix::new(id, *bits)))
     }
 
     /// All rules, ordered by prefix.
@@ -115,20 +124,22 @@ impl ServiceTable {
 
 /// One of the rules with the highest priority that has any weight.
 fn pick(rules: &[CountedRule], draw: u64) -> Option<&CountedRule> {
-    let weighty = |counted: &&CountedRule| counted.rule.weight > 0;
-    let highest = rules.iter().find(weighty)?.rule.priority;
-    let group = || {
-        let same = move |counted: &&CountedRule| counted.rule.priority == highest;
-        rules.iter().filter(weighty).filter(same)
-    };
-    let total: u64 = group().map(|counted| u64::from(counted.rule.weight)).sum();
-    let mut left = draw % total;
-    group().find(|counted| {
-        let weight = u64::from(counted.rule.weight);
+    let weight = |counted: &CountedRule| u64::from(counted.rule.weight);
+    let total: u64 = weighty(rules).map(weight).sum();
+    let mut left = draw.checked_rem(total)?;
+    weighty(rules).find(|counted| {
+        let weight = weight(counted);
         let chosen = left < weight;
         left = left.saturating_sub(weight);
         chosen
     })
+}
+
+/// The rules with weight of the highest priority that has any.
+fn weighty(rules: &[CountedRule]) -> impl Iterator<Item = &CountedRule> {
+    let with_weight = || rules.iter().filter(|counted| counted.rule.weight > 0);
+    let highest = with_weight().next().map(|counted| counted.rule.priority);
+    with_weight().filter(move |counted| Some(counted.rule.priority) == highest)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The command line's grammar.
 
 use crate::resolve::Kind;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// Finds services by plain DNS and connects them inside the kernel.
@@ -18,6 +18,17 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// How the daemon runs.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct UpOptions {
+    /// How many flows may be live at once; stays as it is while the host is up.
+    #[arg(long, value_name = "FLOWS", default_value_t = 131_072)]
+    pub flows_max: u32,
+    /// Decide every flow by itself; the kernel opens none by an earlier decision. Costs time.
+    #[arg(long)]
+    pub decide_every_flow: bool,
+}
+
 /// What can be said to Margay.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -26,9 +37,8 @@ pub enum Command {
         /// Where what must survive a reboot is kept.
         #[arg(long, value_name = "DIR", default_value = "/var/lib/margay")]
         state: PathBuf,
-        /// How many flows may be live at once; stays as it is while the host is up.
-        #[arg(long, value_name = "FLOWS", default_value_t = 131_072)]
-        flows_max: u32,
+        #[command(flatten)]
+        options: UpOptions,
     },
     /// End every instance and the daemon, and take away what they left in the kernel.
     Down,

@@ -60,10 +60,10 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<ExitCode> {
     let run = cli.run.as_path();
     match cli.command {
-        Command::Up { state, flows_max } => {
+        Command::Up { state, options } => {
             log_to_stderr();
             let run = run.to_owned();
-            up::run(Directories { state, run }, flows_max)?;
+            up::run(Directories { state, run }, options)?;
         }
         Command::Exec { instance, command } => return exec(run, instance, &command),
         Command::Logs {

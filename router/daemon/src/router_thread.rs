@@ -176,7 +176,10 @@ impl Running {
         loop {
             match self.received.try_recv() {
                 Ok(Command::Input(input)) => self.handle(input),
-                Ok(Command::Look(look)) => look(&self.thread.router, &mut self.thread.datapath),
+                Ok(Command::Look(look)) => {
+                    self.handle(Input::FlowsWanted);
+                    look(&self.thread.router, &mut self.thread.datapath);
+                }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
@@ -279,6 +282,29 @@ impl Running {
                 self.inputs
                     .push_back(Input::FlowsRead(datapath.read_flows(&flows)));
             }
+            Output::SupplyPairs(pairs) => datapath.supply(&pairs),
+            Output::LookAtSupply => {
+                self.inputs.push_back(Input::PairsTaken(datapath.taken()));
+            }
+            Output::ReclaimSupply => {
+                datapath.reclaim_supply();
+                self.inputs.push_back(Input::PairsTaken(datapath.taken()));
+            }
+            Output::ReadTaken(pairs) => {
+                let read = datapath.read_taken(&pairs);
+                self.inputs.push_back(Input::TakenRead(read));
+            }
+            Output::OpenAggregate(aggregate) => {
+                if let Err(error) = datapath.open_aggregate(&aggregate) {
+                    tracing::debug!(?aggregate, %error, "flows are decided one by one");
+                }
+            }
+            Output::CloseAggregates(keys) => {
+                if let Err(error) = datapath.close_aggregates(&keys) {
+                    tracing::error!(%error, "aggregates not closed");
+                }
+            }
+            Output::SetEpoch { cell, epoch } => datapath.set_epoch(cell, epoch),
             Output::PublishNames(snapshot) => names.store(snapshot),
             // Whatever came before it was carried out by this very thread.
             Output::Withdraw { instance } => self.inputs.push_back(Input::Withdrawn { instance }),

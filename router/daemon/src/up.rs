@@ -1,5 +1,6 @@
 //! `margay up`: brings the host up from whatever an earlier run left, and keeps it up.
 
+use crate::cli::UpOptions;
 use crate::directories::Directories;
 use crate::journal::{Journal, Recorded, random};
 use crate::router_thread::{RouterHandle, RouterThread, now};
@@ -47,7 +48,7 @@ const BLOCKING_THREADS_MAX: usize = 8;
 const HEAPS_MAX: libc::c_int = 2;
 
 /// Runs the daemon until it is told to end.
-pub fn run(directories: Directories, flows_max: u32) -> Result<()> {
+pub fn run(directories: Directories, options: UpOptions) -> Result<()> {
     let required = Requirements::default();
     let missing = requirements::check(&required);
     if !missing.is_empty() {
@@ -67,7 +68,7 @@ pub fn run(directories: Directories, flows_max: u32) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(run_claimed(directories, cgroup, flows_max))
+    runtime.block_on(run_claimed(directories, cgroup, options))
 }
 
 /// Tells the C library to keep to a few heaps; where it knows no such setting, it has but one.
@@ -96,9 +97,11 @@ struct Adopted {
     datapath: Datapath,
 }
 
-async fn run_claimed(directories: Directories, cgroup_root: PathBuf, flows_max: u32) -> Result<()> {
-    // Each flow takes a slot for either direction.
-    let slots_max = flows_max.saturating_mul(2);
+async fn run_claimed(
+    directories: Directories,
+    cgroup_root: PathBuf,
+    options: UpOptions,
+) -> Result<()> {
     let Adopted {
         found,
         journal,
@@ -106,12 +109,12 @@ async fn run_claimed(directories: Directories, cgroup_root: PathBuf, flows_max: 
         events,
         tap,
         mut datapath,
-    } = adopt(&directories, slots_max).await?;
+    } = adopt(&directories, slots_max(&options)).await?;
     let names = Arc::new(ArcSwap::from_pointee(NamesSnapshot::default()));
     let resolver = Resolver::spawn(names.clone()).context("cannot start the resolver")?;
     let (slow, outputs) = mpsc::unbounded_channel();
     let recovery = recovery(&found, &mut datapath)?;
-    let router = new_router(&found.recorded, slots_max)?;
+    let router = new_router(&found.recorded, &options)?;
     let thread = RouterThread {
         router,
         datapath,
@@ -178,9 +181,15 @@ async fn adopt(directories: &Directories, slots_max: u32) -> Result<Adopted> {
     })
 }
 
-fn new_router(recorded: &Recorded, slots_max: u32) -> Result<Router> {
+/// Each flow takes a slot for either direction.
+fn slots_max(options: &UpOptions) -> u32 {
+    options.flows_max.saturating_mul(2)
+}
+
+fn new_router(recorded: &Recorded, options: &UpOptions) -> Result<Router> {
     let config = RouterConfig {
-        flow_limits: FlowLimits::for_slots(slots_max),
+        flow_limits: FlowLimits::for_slots(slots_max(options)),
+        aggregates: !options.decide_every_flow,
         ..RouterConfig::new(recorded.network_key, Ipv4Block::DEFAULT)
     };
     Ok(Router::new(config, u64::from_ne_bytes(random()?), now()))

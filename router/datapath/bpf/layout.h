@@ -9,7 +9,7 @@
 
 #include <linux/types.h>
 
-#define LAYOUT_VERSION 2
+#define LAYOUT_VERSION 3
 
 /* An IPv6 address, or an IPv4 address as ::ffff:a.b.c.d. */
 union address {
@@ -61,6 +61,16 @@ struct fragment_key {
 };
 _Static_assert(sizeof(struct fragment_key) == 48, "fragment_key");
 
+/* What became of a pair of slots that the kernel was supplied with; in the slot
+ * of the forward direction.
+ */
+enum supplied {
+	SUPPLIED_WAITING = 0,	/* not taken, or taken a moment ago */
+	SUPPLIED_OPENED = 1,	/* a flow holds it */
+	SUPPLIED_VOID = 2,	/* no flow came of it */
+	SUPPLIED_UNUSED = 3,	/* user space took it back */
+};
+
 /* One direction of a flow. */
 struct slot {
 	/* First cache line: what every packet reads and writes. */
@@ -73,7 +83,8 @@ struct slot {
 	__u64 last_seen_ns;	/* CLOCK_MONOTONIC, coarse */
 	__u64 key_fold;		/* flow_key_fold() of the key that owns this row */
 	__u32 peer;		/* slot of the other direction */
-	__u32 zero[3];
+	__u32 supplied;		/* enum supplied */
+	__u32 zero[2];
 	/* Second cache line: what a rewrite or an adoption reads. */
 	struct flow_key delivered;	/* the packet as its receiver sees it */
 	__u64 client;		/* instance that opened the flow */
@@ -130,5 +141,58 @@ struct endpoint {
 _Static_assert(sizeof(struct endpoint) == 192, "endpoint");
 _Static_assert(__builtin_offsetof(struct endpoint, upcalls_sent) == 64, "endpoint's second cache line");
 _Static_assert(__builtin_offsetof(struct endpoint, upcalls_done) == 128, "endpoint's third cache line");
+
+/* Slots that the kernel may open flows with by itself. Positions only grow; a
+ * position's place in `slots` is its remainder.
+ */
+#define SUPPLY_MAX 1024		/* a power of two */
+
+struct supply {
+	__u64 taken;		/* positions below were taken: the kernel's */
+	__u64 zero_taken[7];
+	__u64 granted;		/* positions below may be taken: user space's */
+	__u64 zero_granted[7];
+	__u32 slots[SUPPLY_MAX];	/* of the forward direction; reverse: the next */
+};
+_Static_assert(sizeof(struct supply) == 128 + 4 * SUPPLY_MAX, "supply");
+
+/* What an aggregate covers: first packets of one client to one called port. */
+struct aggregate_key {
+	__u32 endpoint;		/* index of the client's endpoint */
+	__u16 called_port;	/* network byte order; 0 for echo */
+	__u8 protocol;		/* as in struct flow_key */
+	__u8 zero;
+	union address called;
+};
+_Static_assert(sizeof(struct aggregate_key) == 24, "aggregate_key");
+
+#define RING_MAX 64		/* a power of two */
+
+/* A decision by which the kernel opens further flows itself. It is in force
+ * while both epochs are the present ones.
+ */
+struct aggregate {
+	__u32 policy_epoch;	/* 0: the row says nothing */
+	__u32 service_epoch;
+	__u32 service_cell;	/* index into the epochs */
+	__u32 ring_len;
+	__u64 client;		/* the instance whose it is */
+	__u32 turn;		/* the next target's place in the ring */
+	__u32 zero[9];
+	__u32 ring[RING_MAX];	/* endpoints of the targets */
+};
+_Static_assert(sizeof(struct aggregate) == 64 + 4 * RING_MAX, "aggregate");
+
+/* The present number of an epoch: the policy's in the first cell, then those
+ * that services share.
+ */
+struct epoch {
+	__u32 number;
+	__u32 zero;
+};
+_Static_assert(sizeof(struct epoch) == 8, "epoch");
+
+#define POLICY_EPOCH 0
+#define EPOCH_CELLS 4096
 
 #endif

@@ -1,11 +1,13 @@
 /* The two attach points of the data path. One object, because they share all
  * their maps and all that follows the first look at a packet.
  */
+#include "aggregate.h"
 #include "answer.h"
 #include "deliver.h"
 #include "drop.h"
 #include "endpoint.h"
 #include "flow.h"
+#include "open.h"
 #include "parse.h"
 #include "patient.h"
 #include "upcall.h"
@@ -13,13 +15,14 @@
 /* No helper in use asks for a GPL-compatible program. */
 char LICENSE[] SEC("license") = "Apache-2.0 OR MIT";
 
-/* What no flow table entry matched: an answer from another address, or a flow
- * that is new to the kernel.
+/* What no flow table entry matched: an answer from another address, a further
+ * flow of a decided client and service, or a flow that is user space's to decide.
  */
 static __always_inline int miss(struct __sk_buff *skb, const struct packet *packet)
 {
 	__u32 ifindex = skb->ifindex;
 	__u32 *index = bpf_map_lookup_elem(&endpoints, &ifindex);
+	struct aggregate *aggregate;
 	struct endpoint *endpoint;
 	struct slot *slot;
 
@@ -35,6 +38,12 @@ static __always_inline int miss(struct __sk_buff *skb, const struct packet *pack
 	slot = answer_lookup(packet, endpoint, ifindex);
 	if (slot)
 		return deliver(skb, packet, slot, slot->flags | SLOT_REWRITE);
+	aggregate = aggregate_lookup(packet, endpoint, *index);
+	if (aggregate) {
+		slot = flow_open(packet, ifindex, endpoint, *index, aggregate);
+		if (slot)
+			return deliver(skb, packet, slot, slot->flags);
+	}
 	return upcall(skb, endpoint, *index);
 }
 

@@ -1,6 +1,7 @@
 //! The kernel's half of the router, as one value: maps, programs and their pins.
 
 use crate::adopt::AdoptError;
+use crate::aggregates::{AggregateError, Aggregates};
 use crate::attach::{self, AttachError, Role};
 use crate::deletions::Deletions;
 use crate::drop_counters;
@@ -10,12 +11,17 @@ use crate::locations::{LocationError, Locations};
 use crate::mapped_array::{MappedArray, Row};
 use crate::object::{self, DatapathConfig, OpenError, take_array, take_map};
 use crate::pins::{self, Pins};
+use crate::programs;
+use crate::supply::Supply;
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
+use margay_core::aggregate::{Aggregate, AggregateKey, Epoch, EpochCell};
 use margay_core::drop_reason::DropReason;
-use margay_core::id::{EndpointIndex, InstanceId, LocationIndex};
+use margay_core::id::{EndpointIndex, InstanceId, LocationIndex, SlotIndex};
 use margay_core::moment::Moment;
-use margay_core::port::{AdoptedFlow, FlowEntries, FlowKeys, FlowReading, FlowSlots};
+use margay_core::port::{
+    AdoptedFlow, FlowEntries, FlowKeys, FlowReading, FlowSlots, TakenFlow, TakenPair,
+};
 use std::io;
 use std::path::Path;
 use std::time::Instant;
@@ -42,6 +48,8 @@ pub struct Datapath {
     pins: Pins,
     ebpf: Ebpf,
     flows: FlowMaps,
+    supply: Supply,
+    aggregates: Aggregates,
     locations: Locations,
     endpoints: Endpoints,
     drops: PerCpuArray<MapData, u64>,
@@ -60,6 +68,15 @@ impl Datapath {
             flows: HashMap::try_from(flows).map_err(|source| unusable("flows", source))?,
             slots: mapped(&mut ebpf, "slots")?,
         };
+        let mut supply = Supply::emptied(mapped(&mut ebpf, "supply")?);
+        let aggregates = Aggregates::emptied(
+            typed(&mut ebpf, "aggregates")?,
+            mapped(&mut ebpf, "aggregate_rows")?,
+            mapped(&mut ebpf, "epochs")?,
+        );
+        let aggregates = aggregates.map_err(|source| unusable("aggregates", source))?;
+        programs::wait_for_running();
+        supply.begin();
         let locations = Locations::new(
             mapped(&mut ebpf, "locations")?,
             mapped(&mut ebpf, "location_rows")?,
@@ -75,6 +92,8 @@ impl Datapath {
             pins,
             ebpf,
             flows,
+            supply,
+            aggregates,
             locations,
             endpoints,
             drops,
@@ -135,6 +154,45 @@ impl Datapath {
     /// Costs one system call. Tries all flows, whatever fails, and answers the first failure.
     pub fn close_flows(&mut self, flows: &[FlowKeys]) -> Result<(), FlowError> {
         self.flows.close(flows)
+    }
+
+    /// Lets the kernel open flows by itself with these pairs, named by their forward slots. Costs no
+    /// system call.
+    pub fn supply(&mut self, pairs: &[SlotIndex]) {
+        self.supply.grant(&self.flows, pairs);
+    }
+
+    /// Takes back what the kernel has not taken of its supply, without a system call.
+    pub fn reclaim_supply(&mut self) {
+        self.supply.reclaim(&self.flows);
+    }
+
+    /// What the kernel took of its supply since it was asked last, without a system call.
+    pub fn taken(&mut self) -> Vec<TakenPair> {
+        self.supply.taken(&self.flows)
+    }
+
+    /// Reads flows that the kernel opened, by their forward slots, without a system call; `None`
+    /// where there is none.
+    pub fn read_taken(&self, pairs: &[SlotIndex]) -> Vec<(SlotIndex, Option<TakenFlow>)> {
+        self.flows.read_taken(pairs)
+    }
+
+    /// Has the kernel open further flows by a decision. A new one costs a system call, to renew one
+    /// costs none.
+    pub fn open_aggregate(&mut self, aggregate: &Aggregate) -> Result<(), AggregateError> {
+        self.aggregates.open(aggregate, Instant::now())
+    }
+
+    /// Has the kernel hand first packets up again; one that is not there is success. Costs a system
+    /// call each.
+    pub fn close_aggregates(&mut self, keys: &[AggregateKey]) -> Result<(), AggregateError> {
+        self.aggregates.close(keys, Instant::now())
+    }
+
+    /// Ends every decision of this cell's earlier epochs, by one atomic store.
+    pub fn set_epoch(&self, cell: EpochCell, epoch: Epoch) {
+        self.aggregates.set_epoch(cell, epoch);
     }
 
     /// Points a location at the veth whose host side is `ifindex`, or nowhere: one atomic store,

@@ -10,9 +10,11 @@ use margay_core::flow_key::FlowKey;
 use margay_core::id::SlotIndex;
 use margay_core::moment::Moment;
 use margay_core::port::{
-    DirectionEntry, FlowEntries, FlowKeys, FlowReading, FlowSlots, SlotReading,
+    AdoptedFlow, DirectionEntry, FlowEntries, FlowKeys, FlowReading, FlowSlots, SlotReading,
+    TakenFlow,
 };
 use std::io;
+use std::sync::atomic::Ordering::Relaxed;
 use thiserror::Error;
 
 /// `BPF_NOEXIST`: insert, never overwrite.
@@ -107,6 +109,36 @@ impl FlowMaps {
                 reverse: reading(flow.reverse),
             })
             .collect()
+    }
+
+    /// Reads flows that the kernel opened, by their forward slots; `None` where the rows hold none.
+    pub(crate) fn read_taken(&self, pairs: &[SlotIndex]) -> Vec<(SlotIndex, Option<TakenFlow>)> {
+        let flow = |pair: &SlotIndex| (*pair, self.read_taken_one(*pair));
+        pairs.iter().map(flow).collect()
+    }
+
+    /// Each direction's key is what the other delivers, turned round.
+    fn read_taken_one(&self, pair: SlotIndex) -> Option<TakenFlow> {
+        let row = self.slots.row(pair.0)?;
+        let forward = SlotDescription::of(row);
+        let other = self.slots.row(forward.peer().0)?;
+        let reverse = SlotDescription::of(other);
+        let key = reverse.delivered_key().ok()?.reversed();
+        let answers = forward.delivered_key().ok()?.reversed();
+        let whole = forward.belongs_to(key.into()) && reverse.belongs_to(answers.into());
+        whole.then_some(())?;
+        let entries = FlowEntries {
+            client: forward.client(),
+            server: forward.server(),
+            forward: forward.entry(key, pair).ok()?,
+            reverse: reverse.entry(answers, forward.peer()).ok()?,
+        };
+        let opened = Moment::from_nanos(row.opened_ns.load(Relaxed));
+        Some(TakenFlow {
+            flow: AdoptedFlow { entries, opened },
+            forward: slots::read(row),
+            reverse: slots::read(other),
+        })
     }
 
     /// Deletes one key; one that is not there is success.

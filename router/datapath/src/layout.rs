@@ -1,13 +1,14 @@
 //! What the kernel's maps hold: the types of `bpf/layout.h`, byte for byte.
 
 use crate::mapped_array::Row;
+use margay_core::aggregate::AggregateKey;
 use margay_core::flow_key::{FlowKey, Protocol};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// `LAYOUT_VERSION` of `bpf/layout.h`.
-pub(crate) const LAYOUT_VERSION: u32 = 2;
+pub(crate) const LAYOUT_VERSION: u32 = 3;
 
 /// `SLOT_FORWARD`: client to server.
 pub(crate) const SLOT_FORWARD: u32 = 1 << 0;
@@ -18,6 +19,20 @@ pub(crate) const SLOT_REWRITE: u32 = 1 << 1;
 pub(crate) const TCP_SEEN_FIN: u32 = 1 << 0;
 /// `TCP_SEEN_RST`.
 pub(crate) const TCP_SEEN_RST: u32 = 1 << 1;
+
+/// `SUPPLIED_WAITING`: not taken, or taken a moment ago.
+pub(crate) const SUPPLIED_WAITING: u32 = 0;
+/// `SUPPLIED_OPENED`: a flow holds the pair.
+pub(crate) const SUPPLIED_OPENED: u32 = 1;
+/// `SUPPLIED_UNUSED`: user space took it back.
+pub(crate) const SUPPLIED_UNUSED: u32 = 3;
+
+/// `SUPPLY_MAX`.
+pub(crate) const SUPPLY_MAX: usize = 1024;
+/// `RING_MAX`.
+pub(crate) const RING_MAX: usize = 64;
+/// `EPOCH_CELLS`.
+pub(crate) const EPOCH_CELLS: u32 = 4096;
 
 /// `LOCATION_NOWHERE`.
 pub(crate) const LOCATION_NOWHERE: u32 = 0;
@@ -78,25 +93,34 @@ impl RawKey {
 
 impl From<FlowKey> for RawKey {
     fn from(key: FlowKey) -> Self {
-        let protocol = match (key.protocol, key.source.is_ipv4()) {
-            (Protocol::Tcp, _) => libc::IPPROTO_TCP,
-            (Protocol::Udp, _) => libc::IPPROTO_UDP,
-            (Protocol::Echo, true) => libc::IPPROTO_ICMP,
-            (Protocol::Echo, false) => libc::IPPROTO_ICMPV6,
-        };
         let mut bytes = [0; 40];
         bytes[..16].copy_from_slice(&mapped_octets(key.source.ip()));
         bytes[16..32].copy_from_slice(&mapped_octets(key.destination.ip()));
         bytes[32..34].copy_from_slice(&key.source.port().to_be_bytes());
         bytes[34..36].copy_from_slice(&key.destination.port().to_be_bytes());
-        bytes[36] = protocol as u8;
-
-        let mut words = [0; 5];
-        for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-            *word = u64::from_ne_bytes(chunk.try_into().expect("chunks of eight bytes"));
-        }
-        RawKey(words)
+        bytes[36] = protocol_number(key.protocol, key.source.is_ipv4());
+        RawKey(words(bytes))
     }
+}
+
+fn protocol_number(protocol: Protocol, ipv4: bool) -> u8 {
+    let number = match (protocol, ipv4) {
+        (Protocol::Tcp, _) => libc::IPPROTO_TCP,
+        (Protocol::Udp, _) => libc::IPPROTO_UDP,
+        (Protocol::Echo, true) => libc::IPPROTO_ICMP,
+        (Protocol::Echo, false) => libc::IPPROTO_ICMPV6,
+    };
+    number as u8
+}
+
+/// Bytes as words in memory order.
+fn words<const BYTES: usize, const WORDS: usize>(bytes: [u8; BYTES]) -> [u64; WORDS] {
+    const { assert!(BYTES == WORDS * 8) }
+    let mut words = [0; WORDS];
+    for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = u64::from_ne_bytes(chunk.try_into().expect("chunks of eight bytes"));
+    }
+    words
 }
 
 /// `union address`: IPv4 as `::ffff:a.b.c.d`.
@@ -120,7 +144,8 @@ pub(crate) struct Slot {
     pub(crate) last_seen_ns: AtomicU64,
     pub(crate) key_fold: AtomicU64,
     pub(crate) peer: AtomicU32,
-    zero: [AtomicU32; 3],
+    pub(crate) supplied: AtomicU32,
+    zero: [AtomicU32; 2],
     delivered: [AtomicU64; 5],
     pub(crate) client: AtomicU64,
     pub(crate) server: AtomicU64,
@@ -135,6 +160,58 @@ impl Slot {
     pub(crate) fn set_delivered(&self, key: RawKey) {
         store_all(&self.delivered, key.0);
     }
+}
+
+/// `struct supply`: slots that the kernel may open flows with.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct SupplyRow {
+    pub(crate) taken: AtomicU64,
+    zero_taken: [AtomicU64; 7],
+    pub(crate) granted: AtomicU64,
+    zero_granted: [AtomicU64; 7],
+    pub(crate) slots: [AtomicU32; SUPPLY_MAX],
+}
+
+/// `struct aggregate_key` as three words in memory order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
+pub(crate) struct RawAggregateKey([u64; 3]);
+
+// SAFETY: three integers without padding.
+unsafe impl aya::Pod for RawAggregateKey {}
+
+impl From<AggregateKey> for RawAggregateKey {
+    fn from(key: AggregateKey) -> Self {
+        let mut bytes = [0; 24];
+        bytes[..4].copy_from_slice(&key.client.0.to_ne_bytes());
+        bytes[4..6].copy_from_slice(&key.called.port().to_be_bytes());
+        bytes[6] = protocol_number(key.protocol, key.called.is_ipv4());
+        bytes[8..].copy_from_slice(&mapped_octets(key.called.ip()));
+        RawAggregateKey(words(bytes))
+    }
+}
+
+/// `struct aggregate`: a decision by which the kernel opens further flows itself.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct AggregateRow {
+    pub(crate) policy_epoch: AtomicU32,
+    pub(crate) service_epoch: AtomicU32,
+    pub(crate) service_cell: AtomicU32,
+    pub(crate) ring_len: AtomicU32,
+    pub(crate) client: AtomicU64,
+    pub(crate) turn: AtomicU32,
+    zero: [AtomicU32; 9],
+    pub(crate) ring: [AtomicU32; RING_MAX],
+}
+
+/// `struct epoch`: the present number of an epoch.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct EpochCell {
+    pub(crate) number: AtomicU32,
+    zero: AtomicU32,
 }
 
 /// `struct location_cell`: names the row by which an identity is reached.
@@ -187,6 +264,9 @@ fn store_all<const N: usize>(words: &[AtomicU64; N], values: [u64; N]) {
 
 const _: () = assert!(size_of::<RawKey>() == 40);
 const _: () = assert!(size_of::<Slot>() == 128 && std::mem::offset_of!(Slot, delivered) == 64);
+const _: () = assert!(size_of::<SupplyRow>() == 128 + 4 * SUPPLY_MAX);
+const _: () = assert!(size_of::<AggregateRow>() == 64 + 4 * RING_MAX);
+const _: () = assert!(size_of::<RawAggregateKey>() == 24 && size_of::<EpochCell>() == 8);
 const _: () = assert!(size_of::<LocationCell>() == 8 && size_of::<LocationRow>() == 8);
 const _: () = assert!(
     size_of::<Endpoint>() == 192
@@ -196,6 +276,12 @@ const _: () = assert!(
 
 // SAFETY: atomic integers only, without padding, as asserted above.
 unsafe impl Row for Slot {}
+// SAFETY: as above.
+unsafe impl Row for SupplyRow {}
+// SAFETY: as above.
+unsafe impl Row for AggregateRow {}
+// SAFETY: as above.
+unsafe impl Row for EpochCell {}
 // SAFETY: as above.
 unsafe impl Row for LocationCell {}
 // SAFETY: as above.

@@ -9,6 +9,7 @@
 )]
 
 pub mod adopt;
+pub mod aggregates;
 pub mod attach;
 pub mod bpffs;
 pub mod datapath;
@@ -28,7 +29,9 @@ mod deletions;
 mod drop_counters;
 mod layout;
 mod mapped_array;
+mod programs;
 mod slots;
+mod supply;
 mod sysctl;
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
 //! The eBPF object: embedded, loaded over new or pinned maps.
 
-use crate::layout::{Endpoint, LAYOUT_VERSION, LocationCell, LocationRow, RawKey, Slot};
-use crate::layout::{FRAGMENT_BYTES, FRAGMENT_KEY_BYTES};
+use crate::layout::{
+    AggregateRow, EPOCH_CELLS, Endpoint, EpochCell, FRAGMENT_BYTES, FRAGMENT_KEY_BYTES,
+    LAYOUT_VERSION, LocationCell, LocationRow, RawAggregateKey, RawKey, Slot, SupplyRow,
+};
 use crate::pins::{MapShape, PinError, Pins, VERSION_MAP};
 use crate::tap::TAP_QUEUE_FRAMES;
 use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use margay_core::aggregate::AGGREGATES_MAX;
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -32,6 +35,11 @@ const ROWS_PER_LOCATION: u32 = 2;
 /// Packets whose fragments can be on their way at once. Those of one follow each other within
 /// microseconds, or wait in the TAP, which holds fewer frames.
 const FRAGMENTED_MAX: u32 = 2 * TAP_QUEUE_FRAMES;
+/// Entries of the table of aggregates.
+const AGGREGATES: u32 = AGGREGATES_MAX as u32;
+
+/// Rows of aggregates: a row that was in use rests while another takes its place.
+const AGGREGATE_ROWS: u32 = 2 * AGGREGATES;
 
 /// What a data path is made of; must stay the same while it is pinned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +105,7 @@ pub enum OpenError {
 }
 
 /// Every pinned map but that of the version.
-pub(crate) fn shapes(config: &DatapathConfig) -> [MapShape; 8] {
+pub(crate) fn shapes(config: &DatapathConfig) -> [MapShape; 12] {
     let shape = |name, key_bytes, value_bytes, entries| MapShape {
         name,
         key_bytes,
@@ -127,6 +135,15 @@ pub(crate) fn shapes(config: &DatapathConfig) -> [MapShape; 8] {
             FRAGMENT_BYTES,
             FRAGMENTED_MAX,
         ),
+        shape("supply", 4, size_of::<SupplyRow>(), 1),
+        shape("aggregates", size_of::<RawAggregateKey>(), 4, AGGREGATES),
+        shape(
+            "aggregate_rows",
+            4,
+            size_of::<AggregateRow>(),
+            AGGREGATE_ROWS,
+        ),
+        shape("epochs", 4, size_of::<EpochCell>(), EPOCH_CELLS),
         shape("drops", 4, 8, crate::drop_counters::KERNEL_REASONS_MAX),
     ]
 }

@@ -111,11 +111,16 @@ impl SlotDescription {
         InstanceId(self.server)
     }
 
+    /// The packet as its receiver shall see it.
+    pub(crate) fn delivered_key(self) -> Result<FlowKey, ForeignKey> {
+        self.delivered.flow_key()
+    }
+
     /// The direction as core writes it, given the `key` that names the slot.
     pub(crate) fn entry(self, key: FlowKey, slot: SlotIndex) -> Result<DirectionEntry, ForeignKey> {
         Ok(DirectionEntry {
             key,
-            delivered: self.delivered.flow_key()?,
+            delivered: self.delivered_key()?,
             slot,
             ingress_ifindex: self.ingress_ifindex,
             location: LocationIndex(self.location),

@@ -131,6 +131,7 @@ fn host_whose_keeper_was_killed_makes_its_instances_anew() {
         Ok(host.status().is_err().then_some(()))
     })
     .unwrap();
+    host.wait_for_daemon().unwrap();
     println!("{}", host.log_tail());
 
     host.start_daemon().unwrap();

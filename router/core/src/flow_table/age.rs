@@ -30,7 +30,7 @@ pub const ECHO_IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// When a connection is first looked at. One that was over in a quarter of a second has lingered by
 /// then: a single look frees it.
-const FIRST_LOOK: Duration = Duration::from_millis(1_250);
+pub(super) const FIRST_LOOK: Duration = Duration::from_millis(1_250);
 
 /// The soonest that a connection is looked at again. Short ones are over by then, and are freed
 /// within two seconds.

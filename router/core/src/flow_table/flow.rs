@@ -1,11 +1,12 @@
 //! A flow, and what must be known to open one.
 
+use super::age;
 use super::pairs::Pair;
 use crate::choice::Choice;
 use crate::flow_key::FlowKey;
 use crate::id::{InstanceId, LocationIndex};
 use crate::moment::Moment;
-use crate::port::{DirectionEntry, FlowEntries, FlowSlots, SlotReading};
+use crate::port::{AdoptedFlow, DirectionEntry, FlowEntries, FlowSlots, SlotReading, TakenFlow};
 
 /// A flow to open.
 #[derive(Clone, Copy, Debug)]
@@ -100,16 +101,26 @@ impl Flow {
     }
 
     /// A flow that nothing is known of but its entries.
-    pub(super) fn new(entries: FlowEntries, choice: Choice, opened: Moment, due: Moment) -> Self {
+    pub(super) fn new(entries: FlowEntries, choice: Choice, opened: Moment, now: Moment) -> Self {
         Flow {
+            due: age::first_look(entries.forward.key.protocol, now),
             entries,
             choice,
             opened,
             forward: SlotReading::default(),
             reverse: SlotReading::default(),
-            due,
             paced_from: opened,
             doomed: false,
+        }
+    }
+
+    /// A flow that the kernel opened, as it was read.
+    pub(super) fn taken(taken: TakenFlow, now: Moment) -> Self {
+        let AdoptedFlow { entries, opened } = taken.flow;
+        Flow {
+            forward: taken.forward,
+            reverse: taken.reverse,
+            ..Flow::new(entries, Choice::Aggregate, opened, now)
         }
     }
 }

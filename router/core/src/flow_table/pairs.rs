@@ -91,6 +91,16 @@ impl PairPool {
         (now.since(*since) >= PAIR_REST).then_some(*pair)
     }
 
+    /// How many pairs there are to take, those at rest not counted.
+    pub(super) fn left(&self) -> usize {
+        self.free.len() + (self.max - self.fresh) as usize
+    }
+
+    /// Takes back a pair that was never used.
+    pub(super) fn return_unused(&mut self, pair: Pair) {
+        self.free.push(pair);
+    }
+
     /// Takes a pair back.
     pub(super) fn give_back(&mut self, pair: Pair, now: Moment) {
         self.resting.push_back((now, pair));

@@ -17,6 +17,8 @@ pub struct RouterConfig {
     pub site: SitePath,
     /// How many flows there may be.
     pub flow_limits: FlowLimits,
+    /// Whether the kernel may open further flows by a decision that was made for one.
+    pub aggregates: bool,
     /// How many instances there may be; the kernel's table of endpoints must have room for as many.
     pub instances_max: u32,
     /// Time between SIGTERM and SIGKILL when an instance is taken away.
@@ -44,6 +46,7 @@ impl RouterConfig {
             v4_block,
             site: SitePath::everywhere(),
             flow_limits: FlowLimits::default(),
+            aggregates: true,
             instances_max: Self::INSTANCES_MAX,
             grace: Self::GRACE,
             rollout_patience: Self::ROLLOUT_PATIENCE,

@@ -115,6 +115,7 @@ impl Router {
         self.begin_planned(plans, now);
         self.adapt_probes(now);
         let ended = self.end_unwanted(now);
+        self.policy_changed();
         self.close_forbidden(now);
         ended
     }

@@ -335,6 +335,9 @@ impl Router {
             Choice::Itself(absence) => {
                 format!("{called} {} and {server} was alone", absence.then())
             }
+            Choice::Aggregate => {
+                format!("{called} was called: {server}, as was decided for an earlier flow")
+            }
             Choice::Adopted => {
                 format!("{server}; an earlier run of the daemon chose it and took its reason along")
             }

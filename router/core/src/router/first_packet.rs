@@ -5,6 +5,7 @@ use super::decision::{Arrival, Count, Draws};
 use crate::composition::Balance;
 use crate::drop_reason::DropReason;
 use crate::flow_key::Protocol;
+use crate::flow_table::OpenRequest;
 use crate::id::{EndpointIndex, InstanceId};
 use crate::moment::Moment;
 use crate::packet::{self, Packet, Unreachable};
@@ -21,9 +22,12 @@ impl Router {
     ) {
         let caller = self.endpoints.get(&endpoint).copied();
         match self.admit(caller, packet, now) {
-            Ok(()) => {
+            Ok(opened) => {
                 self.drain_flows();
                 self.outputs.push_back(Output::Forward(frame));
+                if let Some(request) = opened {
+                    self.aggregate(&request, now);
+                }
             }
             Err(reason) => {
                 self.drops.count(reason);
@@ -34,20 +38,20 @@ impl Router {
         }
     }
 
-    /// Makes sure that the packet's flow is open.
+    /// Makes sure that the packet's flow is open; tells by which request it was opened, if now.
     fn admit(
         &mut self,
         caller: Option<InstanceId>,
         packet: &Packet,
         now: Moment,
-    ) -> Result<(), DropReason> {
+    ) -> Result<Option<OpenRequest>, DropReason> {
         let caller = caller.and_then(|id| self.instances.get(&id));
         let caller = caller.ok_or(DropReason::UnknownEndpoint)?;
         // Several packets can be on their way up before the first has opened their flow.
         if let Some(direction) = self.flows.direction(&packet.key) {
             let own = caller.network.map(|network| network.ifindex);
             let may = own == Some(direction.ingress_ifindex);
-            return may.then_some(()).ok_or(DropReason::ForgedSource);
+            return may.then_some(None).ok_or(DropReason::ForgedSource);
         }
         let arrival = Arrival {
             key: packet.key,
@@ -57,11 +61,11 @@ impl Router {
         let request = self.decide(caller, arrival, draws, &mut Count)?;
         self.flows.open(request, now)?;
         self.note_load(request.server.instance, now);
-        Ok(())
+        Ok(Some(request))
     }
 
     /// Notes that `server` took a flow, if DNS orders its answers by that.
-    fn note_load(&mut self, server: InstanceId, now: Moment) {
+    pub(super) fn note_load(&mut self, server: InstanceId, now: Moment) {
         let automaton = self
             .instances
             .get(&server)

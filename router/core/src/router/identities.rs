@@ -12,7 +12,7 @@ use crate::moment::Moment;
 use crate::name::AutomatonName;
 use crate::port::RemovedInstance;
 use crate::seeded::{SeededMap, seeded_map};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Whose an address is, or was until lately: then the instance is no more, and flows go to its
@@ -102,8 +102,10 @@ impl Identities {
             .insert((now + QUARANTINE, instance), addresses);
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Moment) {
+    /// Lets time pass; the automatons to which addresses lead no longer.
+    pub(super) fn handle_timeout(&mut self, now: Moment) -> BTreeSet<AutomatonName> {
         self.book.handle_timeout(now);
+        let mut left = BTreeSet::new();
         while let Some(tomb) = self
             .tombstones
             .first_entry()
@@ -111,15 +113,17 @@ impl Identities {
         {
             let ((_, instance), addresses) = tomb.remove_entry();
             for addr in all(addresses) {
-                if self
+                let own = self
                     .find(addr)
-                    .is_some_and(|holder| holder.instance == Some(instance))
-                {
+                    .filter(|holder| holder.instance == Some(instance));
+                if let Some(holder) = own.cloned() {
                     self.holders.remove(&addr);
+                    left.insert(holder.automaton);
                 }
             }
         }
-        self.end_leases(now);
+        left.append(&mut self.end_leases(now));
+        left
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Moment> {

@@ -173,8 +173,13 @@ impl Router {
 
     /// Ends all flows of an instance that has no network any more.
     fn detach(&mut self, id: InstanceId, now: Moment) {
-        let instance = self.instances.get_mut(&id);
-        if let Some(network) = instance.and_then(|instance| instance.network.take()) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        let service = instance.plan.name.automaton.clone();
+        if let Some(network) = instance.network.take() {
+            self.client_changed(network.endpoint);
+            self.service_changed(&service);
             self.flow_input(FlowInput::NetworkGone(id), now);
             self.endpoints.remove(&network.endpoint);
             self.outputs.push_back(Output::SetLocation {
@@ -239,6 +244,8 @@ impl Router {
                     }
                 }
                 LifecycleOutput::Ready(_) => {
+                    let service = plan.name.automaton.clone();
+                    self.service_changed(&service);
                     self.names.changed();
                     ready_changed = true;
                     continue;

@@ -38,11 +38,14 @@ impl Publication {
         self.due
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Moment) {
-        if self.loads_due.is_some_and(|due| due <= now) {
+    /// Lets time pass; tells whether loads that changed are due.
+    pub(super) fn handle_timeout(&mut self, now: Moment) -> bool {
+        let loads_are_due = self.loads_due.is_some_and(|due| due <= now);
+        if loads_are_due {
             self.loads_due = None;
             self.due = true;
         }
+        loads_are_due
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Moment> {

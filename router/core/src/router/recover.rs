@@ -45,7 +45,8 @@ impl Router {
             }
         }
         self.adopt_flows(recovery.flows, now);
-        self.rebind_flows_to_the_ended(now);
+        let all: Vec<_> = self.instances.keys().copied().collect();
+        self.rebind_flows_to_the_ended(all, now);
 
         for composition in self.compositions.clone().into_values() {
             // Too few addresses or too little room: what exists goes on, an operator who applies
@@ -95,8 +96,8 @@ impl Router {
         self.drain_flows();
     }
 
-    /// Whether an adopted flow is between instances that are still where it says.
-    fn is_sound(&self, entries: &FlowEntries) -> bool {
+    /// Whether a flow that core did not open is between instances that are still where it says.
+    pub(super) fn is_sound(&self, entries: &FlowEntries) -> bool {
         let party = |id| {
             self.instances
                 .get(&id)
@@ -122,13 +123,17 @@ impl Router {
             && rollout::permitted(&self.services, &self.instances, entries)
     }
 
-    /// Flows to programs that ended while nobody looked.
-    fn rebind_flows_to_the_ended(&mut self, now: Moment) {
-        let instances = self.instances.iter();
-        let ended = instances.filter(|(_, instance)| instance.life.stage() == Stage::Exited);
-        let ended: Vec<_> = ended.map(|(id, _)| *id).collect();
-        for id in ended {
-            self.flow_input(FlowInput::ProgramEnded(id), now);
+    /// Ends the flows to those of `servers` whose programs ended while nobody looked.
+    pub(super) fn rebind_flows_to_the_ended(
+        &mut self,
+        servers: impl IntoIterator<Item = InstanceId>,
+        now: Moment,
+    ) {
+        for id in servers {
+            let server = self.instances.get(&id);
+            if server.is_some_and(|server| server.life.stage() == Stage::Exited) {
+                self.flow_input(FlowInput::ProgramEnded(id), now);
+            }
         }
     }
 }

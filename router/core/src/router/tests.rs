@@ -1,9 +1,11 @@
 //! The Router in a world that does as it is told.
 
+mod aggregates;
 mod binding;
 mod deploying;
 mod explaining;
 mod faults;
+mod kernel;
 mod random_walk;
 mod recovering;
 mod universal;

@@ -16,7 +16,7 @@ fn programs_on(device: &str) -> Vec<u32> {
 
 impl Lab {
     /// The process dies and comes back.
-    fn restart(self) -> Self {
+    pub(super) fn restart(self) -> Self {
         let Lab {
             datapath,
             client_ifindex,

@@ -190,6 +190,15 @@ impl Lab {
         entries
     }
 
+    /// Opens [`Lab::entries`] in other slots: `forward` and the next.
+    pub(super) fn open_in(&mut self, key: FlowKey, forward: SlotIndex) -> FlowEntries {
+        let mut entries = self.entries(key);
+        entries.forward.slot = forward;
+        entries.reverse.slot = SlotIndex(forward.0 + 1);
+        self.datapath.open_flow(&entries, OPENED).unwrap();
+        entries
+    }
+
     pub(super) fn close(&mut self, entries: &FlowEntries) {
         self.datapath.close_flows(&[entries.keys()]).unwrap();
     }

@@ -3,6 +3,7 @@
 //! All of it needs root, and fails without.
 
 mod adoption;
+mod aggregates;
 mod answer;
 mod extensions;
 mod flow_table;

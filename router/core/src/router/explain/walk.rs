@@ -96,7 +96,9 @@ impl<'a> Walk<'a> {
     fn server(&self, server: &Instance, choice: Choice) -> String {
         let name = &server.plan.name;
         match choice {
-            Choice::Called | Choice::Adopted => format!("{name} is called and takes flows"),
+            Choice::Called | Choice::Aggregate | Choice::Adopted => {
+                format!("{name} is called and takes flows")
+            }
             Choice::Balanced => format!(
                 "{} is called; {name} takes the flow: {}",
                 self.called_automaton(),

@@ -7,6 +7,7 @@ use crate::moment::Moment;
 use crate::name::AutomatonName;
 use crate::port::ServiceVip;
 use crate::service_id::ServiceId;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -78,18 +79,21 @@ impl Identities {
         given_up.collect()
     }
 
-    /// Forgets the leases whose quarantine is over.
-    pub(super) fn end_leases(&mut self, now: Moment) {
+    /// Forgets the leases whose quarantine is over; the services that had them.
+    pub(super) fn end_leases(&mut self, now: Moment) -> BTreeSet<AutomatonName> {
         let (book, holders) = (&mut self.book, &mut self.holders);
-        self.leases.retain(|_, lease| {
+        let mut ended = BTreeSet::new();
+        self.leases.retain(|service, lease| {
             let over = lease.until.is_some_and(|until| until <= now);
             if over {
                 book.drop_called(lease.vip.v4);
                 holders.remove(&IpAddr::from(lease.vip.v4));
                 holders.remove(&IpAddr::from(lease.vip.v6));
+                ended.insert(service.clone());
             }
             !over
         });
+        ended
     }
 
     fn hold_vip(&mut self, service: &AutomatonName, lease: Lease) {

@@ -1,6 +1,8 @@
 //! A world for the Router: adapters that do as they are told, and a kernel that objects to nonsense.
 
+use super::kernel::Kernel;
 use crate::address::Ipv4Block;
+use crate::aggregate::AggregateKey;
 use crate::composition::Composition;
 use crate::drop_reason::DropReason;
 use crate::flow_key::FlowKey;
@@ -10,19 +12,20 @@ use crate::moment::Moment;
 use crate::name::{AutomatonName, InstanceName};
 use crate::packet::{Packet, Upcalled};
 use crate::port::{
-    AdoptedFlow, FlowEntries, FlowReading, Frame, Input, InstancePlan, Output, Record, Recovery,
-    RemovedInstance, RunningInstance, ServiceVip, SlotReading,
+    AdoptedFlow, DirectionEntry, FlowEntries, FlowKeys, FlowReading, Frame, Input, InstancePlan,
+    Output, Record, Recovery, RemovedInstance, RunningInstance, ServiceVip, SlotReading, TakenFlow,
 };
 use crate::router::{Router, RouterConfig};
 use etherparse::PacketBuilder;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// Bytes before the IP packet in an upcalled frame, as an adapter would have them.
 const PACKET_START: usize = 26;
 
 pub(super) struct World {
+    config: RouterConfig,
     pub(super) router: Router,
     pub(super) now: Moment,
     /// What the adapters will report next.
@@ -39,6 +42,8 @@ pub(super) struct World {
     pub(super) compositions: BTreeMap<String, Composition>,
     /// Instances that an operator drained.
     pub(super) drained: BTreeSet<InstanceId>,
+    /// What the kernel decides by itself.
+    pub(super) kernel: Kernel,
     /// Everything that was asked for since it was taken last.
     pub(super) log: Vec<Output>,
     closed: BTreeMap<SlotIndex, Moment>,
@@ -58,7 +63,8 @@ impl World {
     pub(super) fn new(config: RouterConfig) -> Self {
         let now = Moment::from_nanos(1_000_000_000);
         World {
-            router: Router::new(config, 42, now),
+            router: Router::new(config.clone(), 42, now),
+            config,
             now,
             reports: VecDeque::new(),
             prompt: true,
@@ -70,6 +76,7 @@ impl World {
             locations: BTreeMap::new(),
             compositions: BTreeMap::new(),
             drained: BTreeSet::new(),
+            kernel: Kernel::default(),
             log: Vec::new(),
             closed: BTreeMap::new(),
             vips: BTreeMap::new(),
@@ -195,16 +202,7 @@ impl World {
                 None => drop(self.locations.remove(location)),
             },
             Output::OpenFlow(entries) => self.open(entries),
-            Output::CloseFlows(flows) => {
-                for keys in flows {
-                    let entries = self.flows.remove(&keys.forward);
-                    let entries = entries.expect("only what is open is closed");
-                    assert_eq!(entries.keys(), *keys);
-                    self.counters.remove(&keys.forward);
-                    self.closed.insert(entries.forward.slot, self.now);
-                    self.closed.insert(entries.reverse.slot, self.now);
-                }
-            }
+            Output::CloseFlows(flows) => self.close(flows),
             Output::Forward(frame) => {
                 let key = match Upcalled::parse(frame.packet()).unwrap() {
                     Upcalled::Packet(packet) => packet.key,
@@ -232,6 +230,40 @@ impl World {
             | Output::PublishNames(_)
             | Output::Inject { .. }
             | Output::Respond { .. } => {}
+            for_the_kernel => self.carry_out_by_kernel(for_the_kernel),
+        }
+    }
+
+    fn close(&mut self, flows: &[FlowKeys]) {
+        for keys in flows {
+            let entries = self.flows.remove(&keys.forward);
+            let entries = entries.expect("only what is open is closed");
+            assert_eq!(entries.keys(), *keys);
+            self.counters.remove(&keys.forward);
+            self.closed.insert(entries.forward.slot, self.now);
+            self.closed.insert(entries.reverse.slot, self.now);
+        }
+    }
+
+    /// What concerns the flows that the kernel opens by itself.
+    fn carry_out_by_kernel(&mut self, output: &Output) {
+        match output {
+            Output::SupplyPairs(pairs) => self.kernel.supply(pairs),
+            Output::LookAtSupply | Output::ReclaimSupply => {
+                if matches!(output, Output::ReclaimSupply) {
+                    self.kernel.reclaim();
+                }
+                let taken = self.kernel.look();
+                self.reports.push_back(Input::PairsTaken(taken));
+            }
+            Output::ReadTaken(pairs) => {
+                let read = pairs.iter().map(|pair| (*pair, self.read_taken(*pair)));
+                self.reports.push_back(Input::TakenRead(read.collect()));
+            }
+            Output::OpenAggregate(aggregate) => self.kernel.open(aggregate),
+            Output::CloseAggregates(keys) => self.kernel.close(keys),
+            Output::SetEpoch { cell, epoch } => self.kernel.set_epoch(*cell, *epoch),
+            other => unreachable!("{other:?} is carried out elsewhere"),
         }
     }
 
@@ -293,6 +325,69 @@ impl World {
         self.flows.insert(forward.key, entries.clone());
     }
 
+    /// The flow that the kernel opens for a first packet, if a decision is in force.
+    fn open_by_kernel(
+        &mut self,
+        client: InstanceId,
+        endpoint: EndpointIndex,
+        key: FlowKey,
+    ) -> Option<FlowEntries> {
+        let target = self
+            .kernel
+            .target(client, AggregateKey::covering(endpoint, key))?;
+        let networks = self.networks.iter();
+        let mut at_target = networks.filter(|(_, (endpoint, _))| *endpoint == target);
+        let (server, (_, device)) = at_target.next()?;
+        let addresses = self.plans[server].addresses;
+        let mut delivered = key;
+        if !super::super::identities::all(addresses).contains(&key.destination.ip()) {
+            delivered.destination.set_ip(match key.destination {
+                SocketAddr::V4(_) => addresses.called.v4.into(),
+                SocketAddr::V6(_) => addresses.called.v6.into(),
+            });
+        }
+        let taken = |entries: &FlowEntries| entries.reverse.key == delivered.reversed();
+        if self.flows.values().any(taken) {
+            self.kernel.take(None)?;
+            return None;
+        }
+        let pair = self.kernel.take(Some((client, *server)))?;
+        Some(FlowEntries {
+            client,
+            server: *server,
+            forward: DirectionEntry {
+                key,
+                delivered,
+                slot: pair,
+                ingress_ifindex: self.networks[&client].1,
+                location: LocationIndex(target.0),
+            },
+            reverse: DirectionEntry {
+                key: delivered.reversed(),
+                delivered: key.reversed(),
+                slot: SlotIndex(pair.0 + 1),
+                ingress_ifindex: *device,
+                location: LocationIndex(endpoint.0),
+            },
+        })
+    }
+
+    /// A flow that the kernel opened, as it stands.
+    fn read_taken(&self, pair: SlotIndex) -> Option<TakenFlow> {
+        let mut flows = self.flows.values();
+        let entries = flows.find(|entries| entries.forward.slot == pair)?;
+        let counters = self.counters.get(&entries.forward.key).copied();
+        let (forward, reverse) = counters.unwrap_or_default();
+        Some(TakenFlow {
+            flow: AdoptedFlow {
+                entries: entries.clone(),
+                opened: forward.last_seen,
+            },
+            forward,
+            reverse,
+        })
+    }
+
     pub(super) fn id(&self, name: &str) -> InstanceId {
         self.newest(name).unwrap_or_else(|| panic!("no {name}"))
     }
@@ -338,9 +433,18 @@ impl World {
         Some(self.plans[&server].name.to_string())
     }
 
-    /// Hands up a packet from an instance's device.
+    /// Sends a packet from an instance's device: the kernel opens its flow, or hands it up.
     pub(super) fn send(&mut self, from: &str, packet: &[u8]) {
-        let (endpoint, _) = self.networks[&self.id(from)];
+        let client = self.id(from);
+        let (endpoint, _) = self.networks[&client];
+        let parsed = Packet::parse(packet).ok().filter(Packet::opens_a_flow);
+        if let Some(key) = parsed.map(|packet| packet.key)
+            && !self.flows.contains_key(&key)
+            && let Some(entries) = self.open_by_kernel(client, endpoint, key)
+        {
+            self.open(&entries);
+            return;
+        }
         let mut buffer = vec![0; PACKET_START];
         buffer.extend_from_slice(packet);
         let frame = Frame {
@@ -403,8 +507,9 @@ impl World {
             quarantined: self.removed.iter().map(removed).collect(),
             service_vips: self.vips.iter().map(vip).collect(),
         };
-        self.router = Router::new(config(), 43, self.now);
+        self.router = Router::new(self.config.clone(), 43, self.now);
         self.reports.clear();
+        self.kernel = Kernel::default();
         self.locations.clear();
         // A start takes longer than any packet is on its way through the kernel.
         self.closed.clear();
