@@ -1,9 +1,14 @@
 //! The network headers of a packet, whole or cut off as in an ICMP error.
 
 use crate::drop_reason::DropReason;
-use etherparse::err::ip::LaxHeaderSliceError;
-use etherparse::{IpNumber, Ipv6ExtensionSlice, LaxIpSlice};
+use etherparse::err::{LenError, ipv4, ipv6};
+use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice};
+use etherparse::{Ipv6FragmentHeaderSlice, Ipv6RawExtHeaderSlice};
 use std::net::IpAddr;
+
+/// IPv6 extension headers walked before a packet is given up: as many as the kernel's half walks
+/// (`bpf/extension.h`).
+const EXTENSIONS_MAX: usize = 9;
 
 /// What stands before the transport header.
 #[derive(Clone, Copy, Debug)]
@@ -22,37 +27,84 @@ pub(super) struct Network<'a> {
 impl<'a> Network<'a> {
     /// Reads an IP packet; the error is the reason to drop it.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, DropReason> {
-        let (slice, _) = LaxIpSlice::from_slice(bytes).map_err(|error| match error {
-            LaxHeaderSliceError::Len(_) => DropReason::Truncated,
-            LaxHeaderSliceError::Content(_) => DropReason::NotUnderstood,
+        match bytes.first().map(|byte| byte >> 4) {
+            Some(4) => Network::read_ipv4(bytes),
+            Some(6) => Network::read_ipv6(bytes),
+            Some(_) => Err(DropReason::NotUnderstood),
+            None => Err(DropReason::Truncated),
+        }
+    }
+
+    fn read_ipv4(bytes: &'a [u8]) -> Result<Self, DropReason> {
+        let header = Ipv4HeaderSlice::from_slice(bytes).map_err(|error| match error {
+            ipv4::HeaderSliceError::Len(_) => DropReason::Truncated,
+            ipv4::HeaderSliceError::Content(_) => DropReason::NotUnderstood,
         })?;
-        let (payload_start, is_later_fragment) = match &slice {
-            LaxIpSlice::Ipv4(net) => {
-                let authentication = net.extensions().auth.map_or(0, |it| it.slice().len());
-                let header = net.header();
-                let is_later = header.fragments_offset().value() != 0;
-                (header.slice().len() + authentication, is_later)
-            }
-            LaxIpSlice::Ipv6(net) => {
-                let extensions = net.extensions();
-                let is_later = extensions.clone().into_iter().any(|extension| {
-                    matches!(extension, Ipv6ExtensionSlice::Fragment(fragment)
-                        if fragment.fragment_offset().value() != 0)
-                });
-                (
-                    net.header().slice().len() + extensions.slice().len(),
-                    is_later,
-                )
-            }
-        };
+        let payload_start = header.slice().len();
+        // The rest, where the length says that there is more or that there is not even a header.
+        let end = usize::from(header.total_len());
+        let payload = bytes.get(payload_start..end);
         Ok(Network {
-            source: slice.source_addr(),
-            destination: slice.destination_addr(),
-            protocol: slice.payload_ip_number(),
-            payload: slice.payload().payload,
+            source: header.source_addr().into(),
+            destination: header.destination_addr().into(),
+            protocol: header.protocol(),
+            payload: payload.unwrap_or_else(|| &bytes[payload_start..]),
             payload_start,
-            is_later_fragment,
+            is_later_fragment: header.fragments_offset().value() != 0,
         })
+    }
+
+    fn read_ipv6(bytes: &'a [u8]) -> Result<Self, DropReason> {
+        let header = Ipv6HeaderSlice::from_slice(bytes).map_err(|error| match error {
+            ipv6::HeaderSliceError::Len(_) => DropReason::Truncated,
+            ipv6::HeaderSliceError::Content(_) => DropReason::NotUnderstood,
+        })?;
+        let payload_start = header.slice().len();
+        let end = payload_start + usize::from(header.payload_length());
+        let payload = bytes.get(payload_start..end);
+        let mut network = Network {
+            source: header.source_addr().into(),
+            destination: header.destination_addr().into(),
+            protocol: header.next_header(),
+            payload: payload
+                .filter(|payload| !payload.is_empty())
+                .unwrap_or_else(|| &bytes[payload_start..]),
+            payload_start,
+            is_later_fragment: false,
+        };
+        for _ in 0..=EXTENSIONS_MAX {
+            if network.is_later_fragment || !network.enter_extension()? {
+                return Ok(network);
+            }
+        }
+        Err(DropReason::ExtensionHeaders)
+    }
+
+    /// Passes over one extension header (RFC 8200 section 4); tells whether there was one.
+    ///
+    /// One by one and each checked: the library's iterator trusts what an earlier pass has checked,
+    /// which a pass over a packet that is cut off has not.
+    fn enter_extension(&mut self) -> Result<bool, DropReason> {
+        let truncated = |_: LenError| DropReason::Truncated;
+        let (next, len) = match self.protocol {
+            IpNumber::IPV6_HEADER_HOP_BY_HOP
+            | IpNumber::IPV6_ROUTE_HEADER
+            | IpNumber::IPV6_DESTINATION_OPTIONS => {
+                let header = Ipv6RawExtHeaderSlice::from_slice(self.payload).map_err(truncated)?;
+                (header.next_header(), header.slice().len())
+            }
+            IpNumber::IPV6_FRAGMENTATION_HEADER => {
+                let header =
+                    Ipv6FragmentHeaderSlice::from_slice(self.payload).map_err(truncated)?;
+                self.is_later_fragment = header.fragment_offset().value() != 0;
+                (header.next_header(), header.slice().len())
+            }
+            _ => return Ok(false),
+        };
+        self.protocol = next;
+        self.payload = self.payload.get(len..).unwrap_or_default();
+        self.payload_start += len;
+        Ok(true)
     }
 
     /// Whether the payload is of ICMP, of the version that belongs to the addresses.
