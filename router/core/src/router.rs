@@ -38,6 +38,7 @@ use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use services::Services;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use upcall::WaitingErrors;
 
 /// Decides for one host.
 #[derive(Debug)]
@@ -54,6 +55,7 @@ pub struct Router {
     identities: Identities,
     flows: FlowTable,
     aggregates: Aggregates,
+    errors: WaitingErrors,
     drops: DropCounters,
     next_instance: InstanceId,
     /// Whether an operator stopped the host.
@@ -78,6 +80,7 @@ impl Router {
             identities: Identities::new(&config, random.next_u64(), now),
             flows: FlowTable::new(config.flow_limits, random.next_u64(), now),
             aggregates: Aggregates::new(),
+            errors: WaitingErrors::new(),
             drops: DropCounters::default(),
             next_instance: InstanceId(1),
             stopping: false,

@@ -63,7 +63,7 @@ fn instance(host: &Host, name: &str) -> Instance {
 const PROBES: [(&str, &str); 8] = [
     ("pieces", "same same same same"),
     ("long_ping", "same"),
-    ("closed_port", "ECONNREFUSED"),
+    ("closed_port", "ECONNREFUSED ECONNREFUSED ECONNREFUSED"),
     ("one_hop", "same"),
     ("too_big", "EMSGSIZE 1400 same"),
     ("segment_size", "1400"),

@@ -106,9 +106,14 @@ impl FlowTable {
         }
     }
 
-    /// Has every flow that the kernel opened read at once.
+    /// Whether the kernel may have opened flows that the table does not know.
+    pub fn has_supplied(&self) -> bool {
+        self.supply.look.is_some()
+    }
+
+    /// Has every flow that the kernel opened read at once, even if there is none.
     pub fn want_every_flow(&mut self) {
-        if self.supply.look.is_some() {
+        if self.has_supplied() {
             self.supply.wanted = true;
             self.outputs.push_back(Output::LookAtSupply);
         }
@@ -146,8 +151,8 @@ impl FlowTable {
         }
         if std::mem::take(&mut self.supply.wanted) {
             let all = self.supply.unread.drain(..);
-            let all: Vec<_> = all.map(|(_, pair)| pair.forward()).collect();
-            self.read_taken(all);
+            let all = all.map(|(_, pair)| pair.forward()).collect();
+            self.outputs.push_back(Output::ReadTaken(all));
         }
     }
 

@@ -232,6 +232,7 @@ impl Router {
         }
         self.rebind_flows_to_the_ended(servers, now);
         self.drain_flows();
+        self.translate_waiting();
     }
 }
 

@@ -6,7 +6,15 @@ use crate::id::EndpointIndex;
 use crate::moment::Moment;
 use crate::packet::{IcmpError, Upcalled};
 use crate::port::{FlowEntries, Frame, Output};
+use std::collections::VecDeque;
 use std::net::IpAddr;
+
+/// Errors that wait until the flows that the kernel opened by itself are known. Adapters answer that
+/// at once, so that hardly ever more than one waits.
+pub(super) const ERRORS_WAITING_MAX: usize = 16;
+
+/// Errors about packets of flows that core does not know yet, and who reports them.
+pub(super) type WaitingErrors = VecDeque<(EndpointIndex, Frame)>;
 
 impl Router {
     /// Takes what no entry of the kernel's flow table matched.
@@ -20,9 +28,34 @@ impl Router {
                 // Its first one came before it, so that by now the kernel can tell its flow, if one
                 // was opened.
                 .map(|()| Output::Forward(frame)),
-            Ok(Upcalled::Error(error)) => self.translate(endpoint, &error),
+            Ok(Upcalled::Error(error)) => match self.translate(endpoint, &error) {
+                Err(DropReason::ErrorWithoutFlow) if self.may_learn_of_flows() => {
+                    self.errors.push_back((endpoint, frame));
+                    self.flows.want_every_flow();
+                    return self.drain_flows();
+                }
+                translated => translated,
+            },
             Err(reason) => Err(reason),
         };
+        self.pass_on(passed_on);
+    }
+
+    /// Translates what waited for news of flows that the kernel opened by itself.
+    pub(super) fn translate_waiting(&mut self) {
+        for (endpoint, frame) in std::mem::take(&mut self.errors) {
+            if let Ok(Upcalled::Error(error)) = Upcalled::parse(frame.packet()) {
+                let translated = self.translate(endpoint, &error);
+                self.pass_on(translated);
+            }
+        }
+    }
+
+    fn may_learn_of_flows(&self) -> bool {
+        self.flows.has_supplied() && self.errors.len() < ERRORS_WAITING_MAX
+    }
+
+    fn pass_on(&mut self, passed_on: Result<Output, DropReason>) {
         match passed_on {
             Ok(output) => self.outputs.push_back(output),
             Err(reason) => self.drops.count(reason),
