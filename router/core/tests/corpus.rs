@@ -4,6 +4,10 @@
     clippy::unwrap_used,
     reason = "a test that panics has failed, as it should"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "what core may not do itself, its test does: it reads the corpus"
+)]
 
 #[path = "../fuzz/check.rs"]
 mod check;
