@@ -213,17 +213,25 @@ static __always_inline int parse_frame(struct __sk_buff *skb, struct packet *pac
 	return DROP_UNKNOWN_PROTOCOL;
 }
 
+/* A frame whose linear part ends before its headers do. To make it longer costs
+ * most senders a copy of what they keep for repetition.
+ */
+static __noinline int parse_scattered(struct __sk_buff *skb, struct packet *packet)
+{
+	bpf_skb_pull_data(skb, skb->len < HEADERS_LEN_MAX ? skb->len : HEADERS_LEN_MAX);
+	return parse_frame(skb, packet);
+}
+
 /* Reads the headers of a plain packet; answers PARSED, NOT_PLAIN or the reason
  * to drop it.
  */
 static __always_inline int parse(struct __sk_buff *skb, struct packet *packet)
 {
-	__u32 linear = skb->data_end - skb->data;
+	int parsed = parse_frame(skb, packet);
 
-	/* The linear part may end before the headers do, though the frame does not. */
-	if (unlikely(linear < HEADERS_LEN_MAX && linear < skb->len))
-		bpf_skb_pull_data(skb, skb->len < HEADERS_LEN_MAX ? skb->len : HEADERS_LEN_MAX);
-	return parse_frame(skb, packet);
+	if (unlikely(parsed == DROP_TRUNCATED && skb->data_end - skb->data < skb->len))
+		return parse_scattered(skb, packet);
+	return parsed;
 }
 
 #endif
