@@ -45,6 +45,7 @@ counts! {
     Records = answered_records, "Replies with records of another kind.";
     NoData = answered_no_data, "Replies that the name exists without records of this kind.";
     NameError = answered_name_error, "Replies that the name does not exist for the caller.";
+    Refused = answered_refused, "Replies to the host's own programs that other servers know the name.";
     FormatError = answered_format_error, "Replies that the query is malformed.";
     NotImplemented = answered_not_implemented, "Replies that the kind of request is not served.";
     BadVersion = answered_bad_version, "Replies that the version of EDNS is not served.";

@@ -6,7 +6,7 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::rdata::{A, AAAA, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record};
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
-use margay_core::address::{DNS_ADDRESS, VirtualIp};
+use margay_core::address::VirtualIp;
 use margay_core::name::ZONE;
 use margay_core::names::{Answer, ExtendedError, ServiceTarget, Zone};
 use std::sync::LazyLock;
@@ -100,7 +100,8 @@ fn message(asked: &Asked, verdict: &Verdict) -> Result<Message, ProtoError> {
     reply.metadata = Metadata::response_from_request(&asked.metadata);
     // Stub resolvers look for recursion; what there is to know, this server knows by itself.
     reply.metadata.recursion_available = true;
-    reply.metadata.authoritative = matches!(verdict, Verdict::Answer(_));
+    let refused = matches!(verdict, Verdict::Answer(Answer::Refused(_)));
+    reply.metadata.authoritative = matches!(verdict, Verdict::Answer(_)) && !refused;
     reply.metadata.response_code = response_code(verdict);
     if let (Some(question), Verdict::Answer(answer)) = (&asked.question, verdict) {
         fill_sections(&mut reply, question, answer)?;
@@ -114,6 +115,7 @@ fn message(asked: &Asked, verdict: &Verdict) -> Result<Message, ProtoError> {
 fn response_code(verdict: &Verdict) -> ResponseCode {
     match verdict {
         Verdict::Answer(Answer::NameError(..)) => ResponseCode::NXDomain,
+        Verdict::Answer(Answer::Refused(_)) => ResponseCode::Refused,
         Verdict::Answer(_) => ResponseCode::NoError,
         Verdict::FormatError => ResponseCode::FormErr,
         Verdict::NotImplemented => ResponseCode::NotImp,
@@ -148,12 +150,11 @@ fn fill_sections(reply: &mut Message, question: &Query, answer: &Answer) -> Resu
             reply.answers.push(record(RData::PTR(PTR(absolute(name)?))));
         }
         Answer::Authority(zone) => reply.answers.push(authority(&question.name, *zone)),
-        Answer::NameServer => {
-            let (server, addr) = (ZONE_NAME.clone(), RData::A(A(DNS_ADDRESS)));
-            reply.answers.push(record(RData::NS(NS(server.clone()))));
-            reply
-                .additionals
-                .push(Record::from_rdata(server, ANSWER_SECONDS, addr));
+        Answer::NameServer(addr) => {
+            reply.answers.push(record(RData::NS(NS(ZONE_NAME.clone()))));
+            let data = addr.map(|addr| RData::A(A(addr)));
+            let told = data.map(|data| Record::from_rdata(ZONE_NAME.clone(), ANSWER_SECONDS, data));
+            reply.additionals.extend(told);
         }
         // The zones are of class IN; other classes hold none whose authority could be stated.
         Answer::NoData(zone, _) | Answer::NameError(zone, _)
@@ -161,7 +162,7 @@ fn fill_sections(reply: &mut Message, question: &Query, answer: &Answer) -> Resu
         {
             reply.authorities.push(authority(&question.name, *zone));
         }
-        Answer::NoData(..) | Answer::NameError(..) => {}
+        Answer::NoData(..) | Answer::NameError(..) | Answer::Refused(_) => {}
     }
     Ok(())
 }
@@ -208,7 +209,7 @@ fn authority(name: &Name, zone: Zone) -> Record {
 fn extended_error(verdict: &Verdict) -> Option<&ExtendedError> {
     match verdict {
         Verdict::Answer(Answer::NoData(_, error)) => error.as_ref(),
-        Verdict::Answer(Answer::NameError(_, error)) => Some(error),
+        Verdict::Answer(Answer::NameError(_, error) | Answer::Refused(error)) => Some(error),
         _ => None,
     }
 }

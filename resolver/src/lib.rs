@@ -7,6 +7,8 @@
 //!                             ─ TCP ┘   (equal turns)
 //! ```
 //!
+//! The host's own programs ask at another address, which hickory's server serves: [`serve_host`].
+//!
 //! [`reply`] is pure and total: bytes in, bytes out, whatever the bytes. [`Resolver`] holds the
 //! sockets. Who asks is known by the socket, which was opened inside the asker's namespace.
 
@@ -28,6 +30,7 @@ mod counts;
 mod datagram;
 mod encode;
 mod handle;
+mod host;
 mod limits;
 mod reply;
 mod responder;
@@ -38,5 +41,6 @@ mod worker;
 
 pub use counts::ResolverCounts;
 pub use handle::{Resolver, ResolverError, ResolverHandle};
+pub use host::serve_host;
 pub use limits::Limits;
 pub use reply::{Disposition, Outcome, Silence, Transport, reply};

@@ -47,6 +47,8 @@ pub enum Outcome {
     NoData,
     /// The name does not exist for this caller.
     NameError,
+    /// The host's own programs have other servers to ask.
+    Refused,
     /// The query is malformed.
     FormatError,
     /// The kind of request is not served.
@@ -69,7 +71,7 @@ pub enum Silence {
 /// Writes the reply to `query`, asked by `caller`, into `out` in place of what it held.
 ///
 /// Over UDP it is at most 512 bytes long, with EDNS as long as the caller's payload size and 1232
-/// bytes allow. The reply is never REFUSED: musl would go on waiting. `draw` is a fresh random
+/// bytes allow. An instance is never told REFUSED: musl would go on waiting. `draw` is a fresh random
 /// number or a counter; it orders the addresses.
 pub fn reply(
     snapshot: &NamesSnapshot,
@@ -215,6 +217,7 @@ fn outcome(verdict: &Verdict) -> Outcome {
         Verdict::Answer(Answer::V4(_) | Answer::V6(_)) => Outcome::Addresses,
         Verdict::Answer(Answer::NoData(..)) => Outcome::NoData,
         Verdict::Answer(Answer::NameError(..)) => Outcome::NameError,
+        Verdict::Answer(Answer::Refused(_)) => Outcome::Refused,
         Verdict::Answer(_) => Outcome::Records,
         Verdict::FormatError => Outcome::FormatError,
         Verdict::NotImplemented => Outcome::NotImplemented,

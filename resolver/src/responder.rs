@@ -66,6 +66,7 @@ fn outcome_count(outcome: Outcome) -> Count {
         Outcome::Records => Count::Records,
         Outcome::NoData => Count::NoData,
         Outcome::NameError => Count::NameError,
+        Outcome::Refused => Count::Refused,
         Outcome::FormatError => Count::FormatError,
         Outcome::NotImplemented => Count::NotImplemented,
         Outcome::BadVersion => Count::BadVersion,

@@ -25,6 +25,9 @@ pub struct Composition {
     pub version: Version,
     /// Its automatons by name.
     pub automatons: BTreeMap<AutomatonName, Automaton>,
+    /// Which automatons the host's own programs may know by name.
+    #[serde(default)]
+    pub host_needs: BTreeSet<AutomatonName>,
 }
 
 /// A program as declared.

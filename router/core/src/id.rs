@@ -41,3 +41,9 @@ number!(
     /// The version of a composition; only ever grows.
     Version(u64)
 );
+
+impl InstanceId {
+    /// The host itself as a caller: its own programs and the DNS servers that ask it. No instance has
+    /// this number.
+    pub const HOST: InstanceId = InstanceId(0);
+}

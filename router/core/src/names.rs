@@ -69,10 +69,20 @@ pub fn answer(
         return place::answer(snapshot, caller, Place::of(below_zone), kind, mixed(draw));
     }
     if name == ZONE {
-        return apex(kind);
+        return apex(caller, kind);
     }
-    reverse::answer(snapshot, caller, name, kind)
-        .unwrap_or(Answer::NameError(Zone::ROOT, ExtendedError::FOREIGN))
+    reverse::answer(snapshot, caller, name, kind).unwrap_or_else(|| foreign(caller))
+}
+
+/// What is said of a name of another zone.
+///
+/// The host's own programs have other servers to ask, and a refusal sends them there. An instance has
+/// none: to it the name does not exist, for musl would go on waiting after a refusal.
+fn foreign(caller: InstanceId) -> Answer {
+    match caller {
+        InstanceId::HOST => Answer::Refused(ExtendedError::FOREIGN),
+        _ => Answer::NameError(Zone::ROOT, ExtendedError::FOREIGN),
+    }
 }
 
 /// `web` of `web.matrix`; `None` for what is not below the zone.
@@ -89,11 +99,14 @@ fn mixed(draw: u64) -> Draw {
 }
 
 /// What the zone's own name holds; it is the name of its name server, too.
-fn apex(kind: QuestionKind) -> Answer {
-    match kind {
-        QuestionKind::Soa => Answer::Authority(Zone::SERVICES),
-        QuestionKind::Ns => Answer::NameServer,
-        QuestionKind::A => Answer::V4(vec![DNS_ADDRESS]),
+///
+/// The host reaches it where its operator says, which no name tells.
+fn apex(caller: InstanceId, kind: QuestionKind) -> Answer {
+    let server = (caller != InstanceId::HOST).then_some(DNS_ADDRESS);
+    match (kind, server) {
+        (QuestionKind::Soa, _) => Answer::Authority(Zone::SERVICES),
+        (QuestionKind::Ns, _) => Answer::NameServer(server),
+        (QuestionKind::A, Some(server)) => Answer::V4(vec![server]),
         _ => Answer::NoData(Zone::SERVICES, None),
     }
 }

@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Permissions {
     /// For each caller whom it may call, on which ports. An entry without ports permits nothing.
     calls: BTreeMap<AutomatonName, BTreeMap<AutomatonName, BTreeSet<Port>>>,
+    /// Whom the host's own programs may know by name.
+    host: BTreeSet<AutomatonName>,
 }
 
 impl Permissions {
@@ -18,6 +20,9 @@ impl Permissions {
     pub fn of<'a>(compositions: impl IntoIterator<Item = &'a Composition>) -> Self {
         let mut permissions = Permissions::default();
         for composition in compositions {
+            permissions
+                .host
+                .extend(composition.host_needs.iter().cloned());
             for (caller, automaton) in &composition.automatons {
                 let calls = permissions.calls.entry(caller.clone()).or_default();
                 for callee in &automaton.needs {
@@ -54,6 +59,11 @@ impl Permissions {
     pub fn sees(&self, caller: &AutomatonName, callee: &AutomatonName) -> bool {
         let calls = self.calls.get(caller);
         calls.is_some_and(|calls| calls.contains_key(callee))
+    }
+
+    /// Whether the host's own programs may know that `callee` exists.
+    pub fn host_sees(&self, callee: &AutomatonName) -> bool {
+        self.host.contains(callee)
     }
 }
 
@@ -99,6 +109,7 @@ mod tests {
                 .iter()
                 .map(|(automaton, declared)| (name(automaton), declared.clone()))
                 .collect(),
+            host_needs: BTreeSet::new(),
         }
     }
 
@@ -142,6 +153,20 @@ mod tests {
         assert!(shop().sees(&name("shopper"), &name("quiet")));
         assert!(!shop().sees(&name("shopper"), &name("store")));
         assert!(!shop().sees(&name("web"), &name("web")));
+    }
+
+    #[test]
+    fn host_sees_what_it_needs_and_nothing_that_others_need() {
+        let mut declared = composition(&[
+            ("shopper", automaton(&[], &["web"])),
+            ("web", automaton(&[(80, Transport::Tcp)], &[])),
+            ("store", automaton(&[(6379, Transport::Tcp)], &[])),
+        ]);
+        declared.host_needs.insert(name("store"));
+        let permissions = Permissions::of([&declared]);
+        assert!(permissions.host_sees(&name("store")));
+        assert!(!permissions.host_sees(&name("web")));
+        assert!(!permissions.sees(&name("shopper"), &name("store")));
     }
 
     #[test]

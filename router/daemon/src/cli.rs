@@ -2,6 +2,7 @@
 
 use crate::resolve::Kind;
 use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Finds services by plain DNS and connects them inside the kernel.
@@ -27,6 +28,9 @@ pub struct UpOptions {
     /// Decide every flow by itself; the kernel opens none by an earlier decision. Costs time.
     #[arg(long)]
     pub decide_every_flow: bool,
+    /// Where the host's own programs and DNS servers may ask for .matrix, over UDP and TCP.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub resolver: Option<SocketAddr>,
 }
 
 /// What can be said to Margay.
@@ -75,7 +79,7 @@ pub enum Command {
     Resolve {
         /// The name, for example web.matrix, or an address.
         name: String,
-        /// Who asks, for example 1.shopper.
+        /// Who asks, for example 1.shopper; host: the host's own programs.
         #[arg(long = "as", value_name = "INSTANCE")]
         caller: String,
         /// The kind of record, if not addresses (or the name of an address).

@@ -146,13 +146,14 @@ async fn respond(world: &World, request: Request) -> Result<Value> {
         Request::Drain { instance, cancel } => drain::drain(world, &instance, cancel).await,
         Request::Drops => drops(world).await,
         Request::Resolve { name, caller, kind } => {
-            let facts = world.instances.find(&caller)?;
-            Ok(resolve::answer(
-                &world.names.load(),
-                &facts.plan,
-                &name,
-                kind,
-            ))
+            let caller = match caller.as_str() {
+                resolve::HOST => (InstanceId::HOST, caller),
+                _ => {
+                    let plan = world.instances.find(&caller)?.plan;
+                    (plan.instance, plan.name.to_string())
+                }
+            };
+            Ok(resolve::answer(&world.names.load(), caller, &name, kind))
         }
         Request::Explain { target, caller } => explain(world, &target, caller.as_deref()).await,
         Request::Status => status(world).await,

@@ -392,6 +392,7 @@ mod tests {
             name: "shop".parse().unwrap(),
             version: Version(version),
             automatons: BTreeMap::new(),
+            host_needs: Default::default(),
         }
     }
 

@@ -16,6 +16,7 @@ mod down;
 mod drain;
 mod drain_command;
 mod explain;
+mod host_resolver;
 mod instance_etc;
 mod journal;
 mod keeper_events;
@@ -167,8 +168,12 @@ fn exec(run: &Path, instance: String, command: &[String]) -> Result<ExitCode> {
     Ok(margay_keeper::exec_in_instance(&entrance, command)?)
 }
 
+/// What is logged unless `MARGAY_LOG` says otherwise. The DNS server of the host's own address would
+/// write a line for each question.
+const LOGGED: &str = "info,hickory_server=warn,hickory_net=warn";
+
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("MARGAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("MARGAY_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

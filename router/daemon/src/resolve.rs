@@ -2,11 +2,15 @@
 
 use crate::router_thread::now;
 use clap::ValueEnum;
+use margay_core::id::InstanceId;
 use margay_core::names::{Answer, NamesSnapshot, Question, QuestionKind, reverse_name};
-use margay_core::port::InstancePlan;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::net::IpAddr;
+
+/// What an operator calls the host's own programs.
+pub const HOST: &str = "host";
 
 /// The kinds of record that an operator can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -32,10 +36,11 @@ pub enum Kind {
 /// addresses, or an address's name.
 pub fn answer(
     names: &NamesSnapshot,
-    caller: &InstancePlan,
+    caller: (InstanceId, String),
     name: &str,
     kind: Option<Kind>,
 ) -> Value {
+    let (caller, caller_name) = caller;
     let addr: Option<IpAddr> = name.parse().ok();
     let asked = match addr {
         Some(addr) => reverse_name(addr),
@@ -50,16 +55,16 @@ pub fn answer(
     for kind in kinds {
         let name = asked.clone();
         let question = Question { name, kind };
-        match margay_core::names::answer(names, caller.instance, &question, fresh_draw()) {
+        match margay_core::names::answer(names, caller, &question, fresh_draw()) {
             found @ (Answer::V4(_) | Answer::V6(_)) => addresses.extend(found.records()),
             Answer::NoData(_, error) => problem = error.map(|error| error.text),
-            Answer::NameError(_, error) => problem = Some(error.text),
+            Answer::NameError(_, error) | Answer::Refused(error) => problem = Some(error.text),
             other => records.extend(other.records()),
         }
     }
     json!({
         "name": name,
-        "caller": caller.name.to_string(),
+        "caller": caller_name,
         "addresses": addresses,
         "records": records,
         "problem": problem,

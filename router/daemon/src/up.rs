@@ -2,6 +2,7 @@
 
 use crate::cli::UpOptions;
 use crate::directories::Directories;
+use crate::host_resolver::HostResolver;
 use crate::journal::{Journal, Recorded, random};
 use crate::router_thread::{RouterHandle, RouterThread, now};
 use crate::supervisor::Supervisor;
@@ -102,6 +103,7 @@ async fn run_claimed(
     cgroup_root: PathBuf,
     options: UpOptions,
 ) -> Result<()> {
+    let host_resolver = options.resolver.map(HostResolver::bind).transpose()?;
     let Adopted {
         found,
         journal,
@@ -145,6 +147,9 @@ async fn run_claimed(
     let mut supervisor = Supervisor::new(world.clone(), outputs);
     adopt_instances(&world, &mut supervisor, &found).await?;
     tokio::spawn(supervisor.run());
+    if let Some(host_resolver) = host_resolver {
+        host_resolver.serve(world.names.clone());
+    }
     serve_until_told(&world, events).await?;
     router.stop();
     match router_thread.join() {

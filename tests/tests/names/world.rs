@@ -12,9 +12,14 @@ pub(crate) fn host_with(composition: &str) -> Host {
     let host = Host::without_daemon().unwrap();
     furnish(&host);
     host.start_daemon().unwrap();
+    populate(&host, composition);
+    host
+}
+
+/// Applies `composition` and waits until all its instances are ready.
+pub(crate) fn populate(host: &Host, composition: &str) {
     host.apply(&composition.replace("{PLACE}", PLACE)).unwrap();
     host.until_ready(SEEN_MAX).unwrap();
-    host
 }
 
 /// Puts the programs of this world where instances can run them.

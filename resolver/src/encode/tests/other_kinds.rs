@@ -108,7 +108,11 @@ fn a_zone_begins_with_its_authority_and_its_server_can_be_reached() {
     );
     assert!(soa.authorities.is_empty());
 
-    let (bytes, _) = encoded(query("matrix.", RecordType::NS), Answer::NameServer, 512);
+    let (bytes, _) = encoded(
+        query("matrix.", RecordType::NS),
+        Answer::NameServer(Some([169, 254, 53, 53].into())),
+        512,
+    );
     let ns = parsed(&bytes);
     assert_eq!(lines(&ns.answers), ["matrix. NS matrix."]);
     assert_eq!(lines(&ns.additionals), ["matrix. A 169.254.53.53"]);

@@ -27,7 +27,8 @@ const REPLICAS_MAX: u64 = 1024;
 /// A drain of an hour is a drain for ever: whoever rolls out waits for it.
 const DRAIN_MS_RANGE: RangeInclusive<u64> = 0..=3_600_000;
 
-const ROOT_KEYS: [&str; 2] = ["composition", "automaton"];
+const ROOT_KEYS: [&str; 3] = ["composition", "automaton", "host"];
+const HOST_KEYS: [&str; 1] = ["needs"];
 const HEADER_KEYS: [&str; 2] = ["name", "version"];
 const AUTOMATON_KEYS: [&str; 11] = [
     "command", "replicas", "ports", "needs", "ready", "affinity", "balance", "answer", "drain_ms",
@@ -82,12 +83,23 @@ fn composition(reader: &mut Reader<'_>) -> Option<Composition> {
     reader.refuse_unknown(&root, &ROOT_KEYS);
     let header = header(reader, &root);
     let automatons = automatons(reader, &root);
+    let host_needs = host_needs(reader, &root).unwrap_or_default();
     let (name, version) = header?;
     Some(Composition {
         name,
         version,
         automatons: automatons?,
+        host_needs,
     })
+}
+
+/// What the host's own programs need; only automatons of the same file.
+fn host_needs(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<BTreeSet<AutomatonName>> {
+    let (key, value) = root.table.get_key_value("host")?;
+    let host = reader.section(key, value, "[host]".to_owned(), &HOST_KEYS)?;
+    let declared = root.table.get("automaton")?.get_ref().as_table()?;
+    let names: Vec<&str> = declared.keys().map(|key| key.get_ref().as_ref()).collect();
+    needs(reader, &host, &names)
 }
 
 fn header(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<(CompositionName, Version)> {

@@ -19,12 +19,15 @@ pub enum Answer {
     Pointer(String),
     /// The zone begins at this name, for SOA.
     Authority(Zone),
-    /// The zone's only name server, for NS; its name is the zone's of services.
-    NameServer,
+    /// The zone's only name server, for NS, with its address if the caller can reach it; its name is
+    /// the zone's of services.
+    NameServer(Option<Ipv4Addr>),
     /// The name exists in the zone, records of this kind do not (RFC 2308 section 2.2).
     NoData(Zone, Option<ExtendedError>),
     /// The name does not exist for this caller, says the zone (RFC 2308 section 2.1).
     NameError(Zone, ExtendedError),
+    /// The caller has other servers to ask for this name.
+    Refused(ExtendedError),
 }
 
 impl Answer {
@@ -40,8 +43,8 @@ impl Answer {
             }
             Answer::Texts(texts) => texts.clone(),
             Answer::Pointer(name) => vec![name.clone()],
-            Answer::Authority(_) | Answer::NameServer => vec![ZONE.to_owned()],
-            Answer::NoData(..) | Answer::NameError(..) => Vec::new(),
+            Answer::Authority(_) | Answer::NameServer(_) => vec![ZONE.to_owned()],
+            Answer::NoData(..) | Answer::NameError(..) | Answer::Refused(_) => Vec::new(),
         }
     }
 }

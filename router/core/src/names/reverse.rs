@@ -74,7 +74,7 @@ pub(super) fn answer(
         .flatten();
     Some(match (kind, holder) {
         (QuestionKind::Soa, _) if apex => Answer::Authority(zone),
-        (QuestionKind::Ns, _) if apex => Answer::NameServer,
+        (QuestionKind::Ns, _) if apex => Answer::NameServer(None),
         (QuestionKind::Ptr, Some(name)) => Answer::Pointer(name),
         (_, None) if whole && !apex => Answer::NameError(zone, ExtendedError::NO_HOLDER),
         // What lies between the zone and its addresses exists, whoever holds which of them.

@@ -81,6 +81,12 @@ impl Router {
                 .iter()
                 .filter(|(caller, _)| self.services.permissions.sees(caller, name))
                 .flat_map(|(_, instances)| instances.iter().copied())
+                .chain(
+                    self.services
+                        .permissions
+                        .host_sees(name)
+                        .then_some(InstanceId::HOST),
+                )
                 .collect(),
         });
         NamesSnapshot::new(self.identities.plan(), services)

@@ -83,6 +83,18 @@ fn good_file_means_what_it_says() {
 }
 
 #[test]
+fn host_may_need_what_the_same_file_declares() {
+    let with_host = |needs: &str| format!("{SHOP}[host]\nneeds = [{needs}]\n");
+    let shop = Composition::parse(&with_host("\"web\"")).unwrap();
+    assert_eq!(shop.host_needs, ["web".parse().unwrap()].into());
+    assert!(Composition::parse(SHOP).unwrap().host_needs.is_empty());
+    let text = with_host("\"wbe\"");
+    let error = Composition::parse(&text).unwrap_err().to_string();
+    assert!(error.contains("no automaton is called `wbe`"), "{error}");
+    assert!(error.contains("did you mean `web`?"), "{error}");
+}
+
+#[test]
 fn what_is_left_out_has_its_default() {
     let text = "[composition]\nname = \"a\"\nversion = 1\n[automaton.b]\ncommand = [\"c\"]\n";
     let b = Composition::parse(text).unwrap().automatons["b"].clone();

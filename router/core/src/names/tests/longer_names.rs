@@ -254,6 +254,30 @@ fn pool_of_odd_length_has_only_zones_that_are_wholly_its_own() {
     }
 }
 
+#[test]
+fn host_sees_what_it_may_is_sent_elsewhere_for_the_rest_and_finds_its_server_itself() {
+    let names = NamesSnapshot::new(
+        plan(),
+        [
+            service("web", Balance::RoundRobin, 1, &[InstanceId::HOST.0]),
+            service("store", Balance::RoundRobin, 1, &[7]),
+        ],
+    );
+    let ask = |name: &str, kind| {
+        let name = name.to_owned();
+        answer(&names, InstanceId::HOST, &Question { name, kind }, 0)
+    };
+    let web = ask("web.matrix", QuestionKind::A).records();
+    assert_eq!(web, [instance(1).addresses.called.v4.to_string()]);
+    let hidden = Answer::NameError(Zone::SERVICES, ExtendedError::NOT_FOR_CALLER);
+    assert_eq!(ask("store.matrix", QuestionKind::A), hidden);
+    let elsewhere = Answer::Refused(ExtendedError::FOREIGN);
+    assert_eq!(ask("example.com", QuestionKind::A), elsewhere);
+    let nothing = Answer::NoData(Zone::SERVICES, None);
+    assert_eq!(ask("matrix", QuestionKind::A), nothing);
+    assert_eq!(ask("matrix", QuestionKind::Ns), Answer::NameServer(None));
+}
+
 proptest! {
     #[test]
     fn any_name_in_any_zone_gets_an_answer(

@@ -1,0 +1,99 @@
+//! Answers the host's own programs and DNS servers: hickory's server over the same reply function.
+
+use crate::reply::{Disposition, Transport, reply};
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use hickory_proto::op::{Header, HeaderCounts, Message, Metadata, ResponseCode};
+use hickory_server::Server;
+use hickory_server::net::NetError;
+use hickory_server::net::runtime::Time;
+use hickory_server::net::xfer::Protocol;
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_server::zone_handler::MessageResponseBuilder;
+use margay_core::id::InstanceId;
+use margay_core::names::NamesSnapshot;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::net::{TcpListener, UdpSocket};
+
+/// How long a TCP connection may stay without a whole query, as inside instances.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Replies of one TCP connection that may wait for their reader.
+const REPLIES_WAITING_MAX: usize = 32;
+
+/// Answers what arrives on the two sockets from `names`, whichever snapshot is the latest, as asked by
+/// the host itself. Ends only on an error.
+pub async fn serve_host(
+    names: Arc<ArcSwap<NamesSnapshot>>,
+    udp: UdpSocket,
+    tcp: TcpListener,
+) -> Result<(), NetError> {
+    let draw = AtomicU64::new(0);
+    let mut server = Server::new(Host { names, draw });
+    server.register_socket(udp);
+    server.register_listener(tcp, IDLE, REPLIES_WAITING_MAX);
+    server.block_until_done().await
+}
+
+/// The host as a caller.
+struct Host {
+    names: Arc<ArcSwap<NamesSnapshot>>,
+    /// Raised for each query; core mixes it before it orders ties by it.
+    draw: AtomicU64,
+}
+
+impl Host {
+    /// The reply to a request, if one is owed.
+    fn reply(&self, request: &Request) -> Option<Message> {
+        let transport = match request.protocol() {
+            Protocol::Tcp => Transport::Tcp,
+            _ => Transport::Udp,
+        };
+        let draw = self.draw.fetch_add(1, Ordering::Relaxed);
+        let (query, names) = (request.as_slice(), self.names.load());
+        let mut bytes = Vec::new();
+        let disposition = reply(&names, InstanceId::HOST, query, transport, draw, &mut bytes);
+        match disposition {
+            Disposition::Replied { .. } => Message::from_vec(&bytes).ok(),
+            Disposition::Silent(_) => None,
+        }
+    }
+}
+
+#[async_trait]
+impl RequestHandler for Host {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        mut responses: R,
+    ) -> ResponseInfo {
+        let Some(reply) = self.reply(request) else {
+            return failed(request);
+        };
+        let builder = MessageResponseBuilder::new(&request.queries, reply.edns.as_ref());
+        let response = builder.build(
+            reply.metadata,
+            &reply.answers,
+            &reply.authorities,
+            [],
+            &reply.additionals,
+        );
+        match responses.send_response(response).await {
+            Ok(info) => info,
+            Err(error) => {
+                tracing::debug!(%error, to = %request.src(), "a reply to the host was not sent");
+                failed(request)
+            }
+        }
+    }
+}
+
+/// What hickory's log is told of a request that got no reply.
+fn failed(request: &Request) -> ResponseInfo {
+    let mut metadata = Metadata::response_from_request(&request.metadata);
+    metadata.response_code = ResponseCode::ServFail;
+    let counts = HeaderCounts::default();
+    ResponseInfo::from(Header { metadata, counts })
+}
