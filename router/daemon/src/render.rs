@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(
             drops(&BTreeMap::from(counts)),
             "REASON       PACKETS  EXPLANATION\n\
-             fragment     12       A fragment: fragments of flows are not carried yet.\n\
+             fragment     12       A later fragment whose first one, which names the ports, did not come before it.\n\
              of_tomorrow  3        -\n"
         );
     }
