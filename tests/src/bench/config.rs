@@ -40,11 +40,16 @@ pub enum Config {
     #[serde(rename = "margay-v6")]
     #[value(name = "margay-v6")]
     MargayV6,
+    /// Two instances of Margay, called by their IPv4 address, on a host where 30,000 services are
+    /// declared.
+    #[serde(rename = "margay-30000")]
+    #[value(name = "margay-30000")]
+    Margay30000,
 }
 
 impl Config {
     /// All of them, in the order of the report.
-    pub const ALL: [Config; 9] = [
+    pub const ALL: [Config; 10] = [
         Config::DirectVeth,
         Config::Routed,
         Config::Bridge,
@@ -54,6 +59,7 @@ impl Config {
         Config::Haproxy,
         Config::Margay,
         Config::MargayV6,
+        Config::Margay30000,
     ];
 
     /// Its name in reports.
@@ -68,12 +74,24 @@ impl Config {
             Config::Haproxy => "haproxy",
             Config::Margay => "margay",
             Config::MargayV6 => "margay-v6",
+            Config::Margay30000 => "margay-30000",
         }
     }
 
     /// Whether it is Margay itself, which must reach the targets.
     pub fn is_margay(self) -> bool {
-        matches!(self, Config::Margay | Config::MargayV6)
+        matches!(
+            self,
+            Config::Margay | Config::MargayV6 | Config::Margay30000
+        )
+    }
+
+    /// How many services its host declares beside the measured ones.
+    pub fn declared_services(self) -> u32 {
+        match self {
+            Config::Margay30000 => 30_000,
+            _ => 0,
+        }
     }
 
     /// Whether it carries UDP.

@@ -82,6 +82,11 @@ impl Daemon {
         serde_json::from_slice(&self.ask(&["ps", "--json"])?).context("read `margay ps --json`")
     }
 
+    /// Where operators are answered.
+    pub fn control_socket(&self) -> PathBuf {
+        self.run.join("control.sock")
+    }
+
     /// The process of its keeper.
     pub fn keeper_process(&self) -> Result<u32> {
         let status: Status = serde_json::from_slice(&self.ask(&["status", "--json"])?)

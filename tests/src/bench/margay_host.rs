@@ -4,12 +4,15 @@
 //! that it runs with the same privileges in every config: an instance itself may not choose every
 //! congestion control.
 
+use crate::bench::apply::{Applicant, declarations};
 use crate::bench::conditions::SERVER_PORT;
 use crate::bench::daemon::{Daemon, READY_MAX, tail};
 use crate::bench::namespace::Namespace;
 use anyhow::{Context as _, Result};
+use std::cell::RefCell;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::time::Duration;
 
 /// A running host.
 pub struct MargayHost {
@@ -21,20 +24,25 @@ pub struct MargayHost {
     pub server_v4: Ipv4Addr,
     /// The server's address that others call, IPv6.
     pub server_v6: Ipv6Addr,
+    applicant: RefCell<Applicant>,
     daemon: Daemon,
 }
 
 impl MargayHost {
-    /// Starts a host in a namespace of its own and waits until both instances are ready.
-    pub fn start(scratch: &Path) -> Result<MargayHost> {
+    /// Starts a host in a namespace of its own, declares `services` beside those that are measured,
+    /// and waits until the measured instances are ready.
+    pub fn start(scratch: &Path, services: u32) -> Result<MargayHost> {
         let daemon = Daemon::start(scratch)?;
         let log = daemon.log.clone();
-        Self::compose(daemon, scratch)
+        Self::compose(daemon, scratch, services)
             .with_context(|| format!("margay's log ends:\n{}", tail(&log)))
     }
 
-    fn compose(mut daemon: Daemon, scratch: &Path) -> Result<MargayHost> {
+    fn compose(mut daemon: Daemon, scratch: &Path, services: u32) -> Result<MargayHost> {
         daemon.wait_until("answer", READY_MAX, |daemon| daemon.instances().ok())?;
+        for declared in declarations(services) {
+            daemon.apply(scratch, &declared)?;
+        }
         daemon.apply(scratch, &composition())?;
         let (client, server) =
             daemon.wait_until("have both instances ready", READY_MAX, |daemon| {
@@ -47,13 +55,20 @@ impl MargayHost {
                 };
                 Some((ready("client")?, ready("server")?))
             })?;
+        let applicant = RefCell::new(Applicant::start(&mut daemon, scratch)?);
         Ok(MargayHost {
+            applicant,
             client: Namespace::of_process(client.pid.context("the client has no process")?)?,
             server: Namespace::of_process(server.pid.context("the server has no process")?)?,
             server_v4: server.called_v4,
             server_v6: server.called_v6,
             daemon,
         })
+    }
+
+    /// How long a service that is applied now takes until it is found.
+    pub fn apply(&self) -> Result<Duration> {
+        self.applicant.borrow_mut().apply()
     }
 
     /// The daemon's process id.

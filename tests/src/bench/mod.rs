@@ -1,6 +1,7 @@
 //! The benchmarks: one tool, equal conditions, interleaved rounds, medians with their spread.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
+pub mod apply;
 pub mod conditions;
 pub mod config;
 pub mod daemon;

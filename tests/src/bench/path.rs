@@ -6,6 +6,7 @@ use crate::bench::margay_host::MargayHost;
 use crate::bench::namespace::{Namespace, Running};
 use crate::bench::{haproxy, nat};
 use anyhow::{Context as _, Result};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path as FilePath;
 use std::rc::Rc;
@@ -45,6 +46,14 @@ enum Forwarder {
 }
 
 impl Path {
+    /// Margay's host, where it forwards.
+    pub fn margay(&self) -> Option<&MargayHost> {
+        match &self.forwarder {
+            Forwarder::Margay(host) => Some(host),
+            Forwarder::Kernel | Forwarder::Proxy(_) => None,
+        }
+    }
+
     /// The process of a forwarder that works, wholly or in part, in user space.
     pub fn forwarder_process(&self) -> Option<u32> {
         match &self.forwarder {
@@ -59,7 +68,8 @@ impl Path {
 pub struct Builder<'a> {
     scratch: &'a FilePath,
     congestion_control: CongestionControl,
-    margay: Option<Rc<MargayHost>>,
+    /// By how many services they declare.
+    margay: BTreeMap<u32, Rc<MargayHost>>,
 }
 
 impl<'a> Builder<'a> {
@@ -68,7 +78,7 @@ impl<'a> Builder<'a> {
         Builder {
             scratch,
             congestion_control,
-            margay: None,
+            margay: BTreeMap::new(),
         }
     }
 
@@ -85,8 +95,10 @@ impl<'a> Builder<'a> {
             Config::Iptables1 => with_iptables(1),
             Config::Iptables10000 => with_iptables(10_000),
             Config::Haproxy => self.proxied(),
-            Config::Margay => self.through_margay(|host| IpAddr::V4(host.server_v4)),
-            Config::MargayV6 => self.through_margay(|host| IpAddr::V6(host.server_v6)),
+            Config::Margay | Config::Margay30000 => {
+                self.through_margay(config, |host| IpAddr::V4(host.server_v4))
+            }
+            Config::MargayV6 => self.through_margay(config, |host| IpAddr::V6(host.server_v6)),
         };
         path.with_context(|| format!("build the path of {config}"))
     }
@@ -102,12 +114,19 @@ impl<'a> Builder<'a> {
         })
     }
 
-    fn through_margay(&mut self, called: impl Fn(&MargayHost) -> IpAddr) -> Result<Path> {
-        let host = match &self.margay {
+    fn through_margay(
+        &mut self,
+        config: Config,
+        called: impl Fn(&MargayHost) -> IpAddr,
+    ) -> Result<Path> {
+        let services = config.declared_services();
+        let host = match self.margay.get(&services) {
             Some(host) => Rc::clone(host),
             None => {
-                let host = Rc::new(MargayHost::start(self.scratch)?);
-                self.margay = Some(Rc::clone(&host));
+                let place = self.scratch.join(format!("margay-{services}"));
+                std::fs::create_dir(&place).context("make a directory for the host")?;
+                let host = Rc::new(MargayHost::start(&place, services)?);
+                self.margay.insert(services, Rc::clone(&host));
                 host
             }
         };

@@ -2,9 +2,11 @@
 
 use crate::bench::conditions::{Conditions, MTU_BYTES, Pinning};
 use crate::bench::config::Config;
+use crate::bench::line::Line;
 use crate::bench::metric::Metric;
+use crate::bench::same_host::Outcome;
 use crate::bench::statistics::Spread;
-use crate::bench::targets::{judge, write_verdicts};
+use crate::bench::targets::{judge, judge_applies, write_verdicts};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -105,16 +107,29 @@ pub fn rounded(value: f64) -> f64 {
 }
 
 /// Writes one JSON object a line.
-pub fn write_json(figures: &[Figure], output: &mut impl Write) -> io::Result<()> {
-    for figure in figures {
+pub fn write_json(outcome: &Outcome, output: &mut impl Write) -> io::Result<()> {
+    for figure in &outcome.figures {
         serde_json::to_writer(&mut *output, figure)?;
+        writeln!(output)?;
+    }
+    for line in apply_lines(outcome) {
+        serde_json::to_writer(&mut *output, &line)?;
         writeln!(output)?;
     }
     Ok(())
 }
 
+fn apply_lines(outcome: &Outcome) -> impl Iterator<Item = Line> {
+    outcome.applies.iter().filter_map(|(config, series)| {
+        let line = Line::new(("same-host", config.name(), "apply_ms"), "ms", series)?;
+        let pinned = Pinning::TwoCpus.statement();
+        Some(Line { pinned, ..line })
+    })
+}
+
 /// Writes a table a metric, then the targets.
-pub fn write_table(figures: &[Figure], output: &mut impl Write) -> io::Result<()> {
+pub fn write_table(outcome: &Outcome, output: &mut impl Write) -> io::Result<()> {
+    let figures = outcome.figures.as_slice();
     if let Some(figure) = figures.first() {
         writeln!(
             output,
@@ -137,8 +152,19 @@ pub fn write_table(figures: &[Figure], output: &mut impl Write) -> io::Result<()
             write_row(figure, output)?;
         }
     }
+    if !outcome.applies.is_empty() {
+        writeln!(
+            output,
+            "\napply_ms, from the control socket to the first address"
+        )?;
+    }
+    for line in apply_lines(outcome) {
+        line.write_row(output)?;
+    }
     write_forwarders(figures, output)?;
-    write_verdicts(&judge(figures), output)
+    let mut verdicts = judge(figures);
+    verdicts.extend(judge_applies(&outcome.applies));
+    write_verdicts(&verdicts, output)
 }
 
 fn write_row(figure: &Figure, output: &mut impl Write) -> io::Result<()> {
@@ -216,6 +242,14 @@ pub(crate) mod tests {
         Figure::new((config, metric), &series, &direct, CONDITIONS, None).unwrap()
     }
 
+    /// A run that yielded only these figures.
+    fn outcome(figures: &[Figure]) -> Outcome {
+        Outcome {
+            figures: figures.to_vec(),
+            ..Outcome::default()
+        }
+    }
+
     #[test]
     fn a_json_line_carries_the_figure_and_its_conditions() {
         let series = Series {
@@ -229,7 +263,7 @@ pub(crate) mod tests {
         let key = (Config::Margay, Metric::Rr);
         let figure = Figure::new(key, &series, &direct, CONDITIONS, None).unwrap();
         let mut line = Vec::new();
-        write_json(&[figure], &mut line).unwrap();
+        write_json(&outcome(&[figure]), &mut line).unwrap();
         let expected = concat!(
             r#"{"bench":"same-host","config":"margay","metric":"rr","value":100.0,"#,
             r#""unit":"per_s","ratio":0.5,"rounds":3,"ratio_p20":0.45,"ratio_p80":0.55,"#,
@@ -265,7 +299,7 @@ pub(crate) mod tests {
             figure(Config::Margay, Metric::Bulk, 30e9, 0.5),
         ];
         let mut table = Vec::new();
-        write_table(&figures, &mut table).unwrap();
+        write_table(&outcome(&figures), &mut table).unwrap();
         let table = String::from_utf8(table).unwrap();
         assert!(
             table.contains("FAIL  margay bulk at least 0.95 of direct-veth: 0.500"),

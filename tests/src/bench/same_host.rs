@@ -2,6 +2,7 @@
 
 use crate::bench::conditions::{Conditions, require_two_cpus};
 use crate::bench::config::{Config, require_programs};
+use crate::bench::margay_host::MargayHost;
 use crate::bench::measurement::Meter;
 use crate::bench::metric::{Job, Metric};
 use crate::bench::path::{Builder, Path};
@@ -54,22 +55,39 @@ impl Plan {
     }
 }
 
+/// What a run yielded.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The figures of packets.
+    pub figures: Vec<Figure>,
+    /// How soon an applied service was found, in milliseconds, on each host of Margay.
+    pub applies: BTreeMap<Config, Series>,
+}
+
 type AllSeries = BTreeMap<(Config, Metric), Series>;
 
 /// Builds every path, measures all rounds, and summarizes; everything built is gone afterwards.
-pub fn run(plan: &Plan, scratch: &FilePath) -> Result<Vec<Figure>> {
+pub fn run(plan: &Plan, scratch: &FilePath) -> Result<Outcome> {
     let mut builder = Builder::new(scratch, plan.conditions.congestion_control);
     let mut paths = Vec::new();
     for config in plan.ordered_configs() {
         eprintln!("build {config}");
         paths.push((config, builder.build(config)?));
     }
-    let all_series = measure(plan, &paths)?;
-    summarize(plan, &paths, &all_series)
+    let mut applies = BTreeMap::new();
+    let all_series = measure(plan, &paths, &mut applies)?;
+    Ok(Outcome {
+        figures: summarize(plan, &paths, &all_series)?,
+        applies,
+    })
 }
 
 /// Within a round, configs follow each other job by job, so that all meet the same neighbours.
-fn measure(plan: &Plan, paths: &[(Config, Path)]) -> Result<AllSeries> {
+fn measure(
+    plan: &Plan,
+    paths: &[(Config, Path)],
+    applies: &mut BTreeMap<Config, Series>,
+) -> Result<AllSeries> {
     let meter = Meter::new(plan.conditions)?;
     let mut all_series = AllSeries::new();
     let ports = (FIRST_SOURCE_PORT..SOURCE_PORTS_END).step_by(usize::from(LATENCY_FLOWS));
@@ -88,8 +106,21 @@ fn measure(plan: &Plan, paths: &[(Config, Path)]) -> Result<AllSeries> {
                 }
             }
         }
+        for (config, host) in paths.iter().filter_map(host_of_its_own) {
+            let taken = host
+                .apply()
+                .with_context(|| format!("apply a service on {config}, round {round}"))?;
+            let series = applies.entry(config).or_default();
+            series.values.push(taken.as_secs_f64() * 1e3);
+        }
     }
     Ok(all_series)
+}
+
+/// Margay's host, for the one config that stands for it.
+fn host_of_its_own((config, path): &(Config, Path)) -> Option<(Config, &MargayHost)> {
+    let stands = matches!(config, Config::Margay | Config::Margay30000);
+    Some((*config, path.margay().filter(|_| stands)?))
 }
 
 fn summarize(plan: &Plan, paths: &[(Config, Path)], all: &AllSeries) -> Result<Vec<Figure>> {

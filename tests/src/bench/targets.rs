@@ -2,7 +2,8 @@
 
 use crate::bench::config::Config;
 use crate::bench::metric::Metric;
-use crate::bench::report::Figure;
+use crate::bench::report::{Figure, Series};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 /// At least this share of what the direct veth pair reaches in the same run.
@@ -15,6 +16,9 @@ const RATIOS_MIN: [(Metric, f64); 4] = [
 
 /// A first packet, which core decides about, may take this much longer than a later one.
 const FIRST_PACKET_EXTRA_MAX_US: f64 = 25.0;
+
+/// A service that is applied beside 30,000 must be found within this time.
+const APPLY_MAX_MS: f64 = 10.0;
 
 /// What Margay must be ahead of, and in which metrics.
 const AHEAD_OF: [(Config, &[Metric]); 5] = [
@@ -63,7 +67,37 @@ pub fn judge(figures: &[Figure]) -> Vec<Verdict> {
         .into_iter()
         .filter(|config| config.is_margay())
         .flat_map(|config| judge_config(figures, config))
+        .chain(judge_many(figures))
         .collect()
+}
+
+/// Judges how soon applied services were found.
+pub fn judge_applies(applies: &BTreeMap<Config, Series>) -> Vec<Verdict> {
+    let judged = applies.iter().filter_map(|(config, series)| {
+        let median_ms = series.median()?;
+        Some(Verdict {
+            target: format!("{config} a service is found within {APPLY_MAX_MS} ms"),
+            measured: format!("{median_ms:.2} ms"),
+            reached: median_ms < APPLY_MAX_MS,
+        })
+    });
+    judged.collect()
+}
+
+/// Judges whether 30,000 services cost anything: no more than the run's own spread.
+fn judge_many(figures: &[Figure]) -> Vec<Verdict> {
+    let judged = Metric::ALL.into_iter().filter_map(|metric| {
+        let few = find(figures, Config::Margay, metric)?;
+        let many = find(figures, Config::Margay30000, metric)?;
+        let spread = |figure: &Figure| figure.ratio_p80 - figure.ratio_p20;
+        let change = (few.ratio - many.ratio).abs();
+        Some(Verdict {
+            target: format!("{metric} beside 30,000 services within the run's own spread"),
+            measured: format!("{:.3} against {:.3}", many.ratio, few.ratio),
+            reached: change <= spread(few).max(spread(many)),
+        })
+    });
+    judged.collect()
 }
 
 fn judge_config(figures: &[Figure], config: Config) -> Vec<Verdict> {
@@ -143,6 +177,38 @@ mod tests {
             missed(&[first, later]),
             ["margay-v6 first packet at most 25 us extra"]
         );
+    }
+
+    #[test]
+    fn thirty_thousand_services_may_cost_no_more_than_the_spread() {
+        let few = figure(Config::Margay, Metric::Rr, 95.0, 0.95);
+        let mut many = figure(Config::Margay30000, Metric::Rr, 94.0, 0.94);
+        (many.ratio_p20, many.ratio_p80) = (0.93, 0.95);
+        assert!(missed(&[few.clone(), many.clone()]).is_empty());
+        (many.ratio_p20, many.ratio_p80) = (0.938, 0.942);
+        (many.ratio, many.value) = (0.93, 93.0);
+        let missed = missed(&[few, many]);
+        assert_eq!(
+            missed,
+            ["rr beside 30,000 services within the run's own spread"]
+        );
+    }
+
+    #[test]
+    fn a_service_that_is_found_late_is_told() {
+        let series = |value| Series {
+            values: vec![value],
+            ..Series::default()
+        };
+        let applies = BTreeMap::from([
+            (Config::Margay, series(9.9)),
+            (Config::Margay30000, series(10.0)),
+        ]);
+        let reached: Vec<bool> = judge_applies(&applies)
+            .iter()
+            .map(|it| it.reached)
+            .collect();
+        assert_eq!(reached, [true, false]);
     }
 
     #[test]

@@ -78,12 +78,12 @@ impl SameHost {
             return isolation::run_isolated(std::env::args_os().skip(1));
         };
         isolation::settle_inside(scratch)?;
-        let figures = run(&plan, scratch)?;
+        let outcome = run(&plan, scratch)?;
         let mut output = std::io::stdout().lock();
         if self.json {
-            report::write_json(&figures, &mut output)?;
+            report::write_json(&outcome, &mut output)?;
         } else {
-            report::write_table(&figures, &mut output)?;
+            report::write_table(&outcome, &mut output)?;
         }
         Ok(ExitCode::SUCCESS)
     }

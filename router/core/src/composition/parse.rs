@@ -146,7 +146,7 @@ fn automatons(
 fn automaton(reader: &mut Reader<'_>, section: &Section<'_>, names: &[&str]) -> Automaton {
     let command = reader.required(section, "command", COMMAND);
     let command = command.and_then(|value| words(reader, value));
-    let replicas = reader.number(section, "replicas", 1..=REPLICAS_MAX);
+    let replicas = reader.number(section, "replicas", 0..=REPLICAS_MAX);
     let replicas = replicas.and_then(|replicas| u32::try_from(replicas).ok());
     let ports = ports(reader, section).unwrap_or_default();
     let drain = reader.number(section, "drain_ms", DRAIN_MS_RANGE);
