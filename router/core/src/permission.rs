@@ -6,35 +6,59 @@ use crate::name::AutomatonName;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What all compositions together permit.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Permissions {
     /// For each caller whom it may call, on which ports. An entry without ports permits nothing.
     calls: BTreeMap<AutomatonName, BTreeMap<AutomatonName, BTreeSet<Port>>>,
     /// Whom the host's own programs may know by name.
     host: BTreeSet<AutomatonName>,
+    /// The same the other way round: for each callee who needs it.
+    callers: BTreeMap<AutomatonName, BTreeSet<AutomatonName>>,
 }
 
 impl Permissions {
-    /// Derives what `compositions` permit: each automaton may call the declared ports of what it
-    /// needs in its own composition.
+    /// Derives what `compositions` permit.
     pub fn of<'a>(compositions: impl IntoIterator<Item = &'a Composition>) -> Self {
         let mut permissions = Permissions::default();
         for composition in compositions {
-            permissions
-                .host
-                .extend(composition.host_needs.iter().cloned());
-            for (caller, automaton) in &composition.automatons {
-                let calls = permissions.calls.entry(caller.clone()).or_default();
-                for callee in &automaton.needs {
-                    let declared = composition.automatons.get(callee);
-                    let ports = declared
-                        .into_iter()
-                        .flat_map(|callee| callee.ports.values());
-                    calls.entry(callee.clone()).or_default().extend(ports);
+            permissions.declare(composition);
+        }
+        permissions
+    }
+
+    /// Permits what `composition` says: each of its automatons may call the declared ports of what it
+    /// needs in it.
+    pub fn declare(&mut self, composition: &Composition) {
+        self.host.extend(composition.host_needs.iter().cloned());
+        for (caller, automaton) in &composition.automatons {
+            let calls = self.calls.entry(caller.clone()).or_default();
+            for callee in &automaton.needs {
+                let declared = composition.automatons.get(callee);
+                let ports = declared
+                    .into_iter()
+                    .flat_map(|callee| callee.ports.values());
+                calls.entry(callee.clone()).or_default().extend(ports);
+                let callers = self.callers.entry(callee.clone()).or_default();
+                callers.insert(caller.clone());
+            }
+        }
+    }
+
+    /// Takes back all that the automatons of `composition` may, which alone declares them.
+    pub fn retract(&mut self, composition: &Composition) {
+        for callee in &composition.host_needs {
+            self.host.remove(callee);
+        }
+        for caller in composition.automatons.keys() {
+            for callee in self.calls.remove(caller).unwrap_or_default().into_keys() {
+                if let Some(callers) = self.callers.get_mut(&callee) {
+                    callers.remove(caller);
+                    if callers.is_empty() {
+                        self.callers.remove(&callee);
+                    }
                 }
             }
         }
-        permissions
     }
 
     /// Whether `caller` may open a flow to `port` of `callee`; an echo request may go wherever any
@@ -64,6 +88,17 @@ impl Permissions {
     /// Whether the host's own programs may know that `callee` exists.
     pub fn host_sees(&self, callee: &AutomatonName) -> bool {
         self.host.contains(callee)
+    }
+
+    /// Everything that `caller` may know of.
+    pub fn seen_by(&self, caller: &AutomatonName) -> impl Iterator<Item = &AutomatonName> {
+        let calls = self.calls.get(caller).into_iter();
+        calls.flat_map(BTreeMap::keys)
+    }
+
+    /// Everyone who may know of `callee`.
+    pub fn callers_of(&self, callee: &AutomatonName) -> impl Iterator<Item = &AutomatonName> {
+        self.callers.get(callee).into_iter().flatten()
     }
 }
 
@@ -209,6 +244,27 @@ mod tests {
         })
     }
 
+    /// The same automatons under names that only the composition `number` has.
+    fn renamed(composition: &Composition, number: usize) -> Composition {
+        let rename = |old: &AutomatonName| name(&format!("{old}-{number}"));
+        let automatons = composition.automatons.iter();
+        Composition {
+            automatons: automatons
+                .map(|(old, declared)| {
+                    let needs = declared.needs.iter().map(rename).collect();
+                    (
+                        rename(old),
+                        Automaton {
+                            needs,
+                            ..declared.clone()
+                        },
+                    )
+                })
+                .collect(),
+            ..composition.clone()
+        }
+    }
+
     proptest! {
         #[test]
         fn exactly_declared_ports_of_what_is_needed_are_permitted(
@@ -231,6 +287,34 @@ mod tests {
                 };
                 let found = permissions.permit(&from, &to, number, protocol);
                 prop_assert_eq!(found, expected, "{} {}", number, protocol);
+            }
+        }
+
+        #[test]
+        fn what_is_retracted_leaves_no_trace(
+            compositions in proptest::collection::vec(any_composition(), 1..4),
+            gone in any::<proptest::sample::Index>(),
+        ) {
+            let numbered = compositions.iter().enumerate();
+            let mut compositions: Vec<_> =
+                numbered.map(|(number, composition)| renamed(composition, number)).collect();
+            let mut permissions = Permissions::of(&compositions);
+            permissions.retract(&compositions.remove(gone.index(compositions.len())));
+            prop_assert_eq!(permissions, Permissions::of(&compositions));
+        }
+
+        #[test]
+        fn who_sees_is_known_from_both_sides(
+            compositions in proptest::collection::vec(any_composition(), 0..3),
+        ) {
+            let permissions = Permissions::of(&compositions);
+            for caller in NAMES.map(name) {
+                for callee in NAMES.map(name) {
+                    let sees = permissions.sees(&caller, &callee);
+                    prop_assert_eq!(permissions.seen_by(&caller).any(|seen| *seen == callee), sees);
+                    let mut callers = permissions.callers_of(&callee);
+                    prop_assert_eq!(callers.any(|other| *other == caller), sees);
+                }
             }
         }
 

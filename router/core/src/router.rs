@@ -71,21 +71,23 @@ impl Router {
     /// Makes a router that knows nothing yet.
     pub fn new(config: RouterConfig, seed: u64, now: Moment) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
+        let endpoints = seeded_map(random.next_u64());
+        let identities = Identities::new(&config, random.next_u64(), now);
         Router {
             compositions: BTreeMap::new(),
             services: Services::new(&config),
             instances: BTreeMap::new(),
-            endpoints: seeded_map(random.next_u64()),
+            endpoints,
             timers: BTreeSet::new(),
-            identities: Identities::new(&config, random.next_u64(), now),
             flows: FlowTable::new(config.flow_limits, random.next_u64(), now),
             aggregates: Aggregates::new(),
             errors: WaitingErrors::new(),
             drops: DropCounters::default(),
             next_instance: InstanceId(1),
             stopping: false,
-            names: naming::Publication::default(),
+            names: naming::Publication::new(identities.plan()),
             withdrawing: VecDeque::new(),
+            identities,
             random,
             outputs: VecDeque::new(),
             config,

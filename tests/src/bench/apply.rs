@@ -1,4 +1,5 @@
-//! How soon a service that is applied can be found: from the control socket to the first address.
+//! How soon a service that is applied can be found: from the control socket to its name, and to the
+//! first address, once its program runs.
 
 use crate::bench::daemon::{Daemon, READY_MAX};
 use crate::bench::namespace::Namespace;
@@ -22,6 +23,23 @@ const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// The port that the services declare.
 const PORT: u16 = 7000;
+
+/// How long after it was applied a service was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// Until its name existed for who may call it: the first answer that is right.
+    pub name: Duration,
+    /// Until its name had an address: its instance has a network and its program runs.
+    pub address: Duration,
+}
+
+/// What the resolver says of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    NoSuchName,
+    NoAddress,
+    Address,
+}
 
 /// An instance that asks for what its composition has just declared.
 pub struct Applicant {
@@ -52,38 +70,42 @@ impl Applicant {
         })
     }
 
-    /// Applies one service more, in place of the last, and asks until its name has an address;
-    /// returns how long that took.
-    pub fn apply(&mut self) -> Result<Duration> {
+    /// Applies one service more, in place of the last, and asks for it until it has an address.
+    pub fn apply(&mut self) -> Result<Found> {
         self.version += 1;
         let question = question(self.version);
-        ensure!(
-            !self.is_answered(&question)?,
-            "its name has an address before it is applied"
-        );
+        let known_before = self.ask(&question)? != Answer::NoSuchName;
+        ensure!(!known_before, "its name exists before it is applied");
         let request = json!({"apply": {"file": "fresh.toml", "text": composition(self.version)}});
         let line = format!("{request}\n");
         let begun = Instant::now();
         let mut control = UnixStream::connect(&self.control).context("reach the control socket")?;
         control.write_all(line.as_bytes())?;
-        while !self.is_answered(&question)? {
+        let mut name = None;
+        let address = loop {
+            match self.ask(&question)? {
+                Answer::NoSuchName => {}
+                Answer::NoAddress => drop(name.get_or_insert_with(|| begun.elapsed())),
+                Answer::Address => break begun.elapsed(),
+            }
             if begun.elapsed() > READY_MAX {
                 bail!("a service that was applied has no address after {READY_MAX:?}");
             }
             thread::sleep(ASK_EVERY);
-        }
-        let taken = begun.elapsed();
+        };
         let mut answer = String::new();
         BufReader::new(control).read_line(&mut answer)?;
         ensure!(
             answer.starts_with("{\"ok\""),
             "it was not applied: {answer}"
         );
-        Ok(taken)
+        Ok(Found {
+            name: name.unwrap_or(address),
+            address,
+        })
     }
 
-    /// Whether a question is answered by an address now.
-    fn is_answered(&self, question: &[u8]) -> Result<bool> {
+    fn ask(&self, question: &[u8]) -> Result<Answer> {
         let mut answer = [0; 512];
         self.resolver.send(question)?;
         let length = self
@@ -94,7 +116,13 @@ impl Applicant {
             length > 12 && answer[..2] == question[..2],
             "a strange answer"
         );
-        Ok(u16::from_be_bytes([answer[6], answer[7]]) > 0)
+        let (code, addresses) = (answer[3] & 0x0f, u16::from_be_bytes([answer[6], answer[7]]));
+        match (code, addresses) {
+            (0, 0) => Ok(Answer::NoAddress),
+            (0, _) => Ok(Answer::Address),
+            (3, _) => Ok(Answer::NoSuchName),
+            (code, _) => bail!("the resolver answers with code {code}"),
+        }
     }
 }
 

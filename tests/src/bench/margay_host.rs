@@ -4,7 +4,7 @@
 //! that it runs with the same privileges in every config: an instance itself may not choose every
 //! congestion control.
 
-use crate::bench::apply::{Applicant, declarations};
+use crate::bench::apply::{Applicant, Found, declarations};
 use crate::bench::conditions::SERVER_PORT;
 use crate::bench::daemon::{Daemon, READY_MAX, tail};
 use crate::bench::namespace::Namespace;
@@ -12,7 +12,6 @@ use anyhow::{Context as _, Result};
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
-use std::time::Duration;
 
 /// A running host.
 pub struct MargayHost {
@@ -67,7 +66,7 @@ impl MargayHost {
     }
 
     /// How long a service that is applied now takes until it is found.
-    pub fn apply(&self) -> Result<Duration> {
+    pub fn apply(&self) -> Result<Found> {
         self.applicant.borrow_mut().apply()
     }
 

@@ -120,10 +120,16 @@ pub fn write_json(outcome: &Outcome, output: &mut impl Write) -> io::Result<()> 
 }
 
 fn apply_lines(outcome: &Outcome) -> impl Iterator<Item = Line> {
-    outcome.applies.iter().filter_map(|(config, series)| {
-        let line = Line::new(("same-host", config.name(), "apply_ms"), "ms", series)?;
-        let pinned = Pinning::TwoCpus.statement();
-        Some(Line { pinned, ..line })
+    outcome.applies.iter().flat_map(|(config, applies)| {
+        let metrics = [
+            ("apply_ms", &applies.name_ms),
+            ("apply_address_ms", &applies.address_ms),
+        ];
+        metrics.into_iter().filter_map(|(metric, series)| {
+            let line = Line::new(("same-host", config.name(), metric), "ms", series)?;
+            let pinned = Pinning::TwoCpus.statement();
+            Some(Line { pinned, ..line })
+        })
     })
 }
 
@@ -152,14 +158,17 @@ pub fn write_table(outcome: &Outcome, output: &mut impl Write) -> io::Result<()>
             write_row(figure, output)?;
         }
     }
-    if !outcome.applies.is_empty() {
-        writeln!(
-            output,
-            "\napply_ms, from the control socket to the first address"
-        )?;
-    }
-    for line in apply_lines(outcome) {
-        line.write_row(output)?;
+    for (metric, what) in [
+        ("apply_ms", "the first correct answer"),
+        ("apply_address_ms", "the first address"),
+    ] {
+        let lines = apply_lines(outcome).filter(|line| line.metric == metric);
+        for (index, line) in lines.enumerate() {
+            if index == 0 {
+                writeln!(output, "\n{metric}, from the control socket to {what}")?;
+            }
+            line.write_row(output)?;
+        }
     }
     write_forwarders(figures, output)?;
     let mut verdicts = judge(figures);

@@ -60,8 +60,17 @@ impl Plan {
 pub struct Outcome {
     /// The figures of packets.
     pub figures: Vec<Figure>,
-    /// How soon an applied service was found, in milliseconds, on each host of Margay.
-    pub applies: BTreeMap<Config, Series>,
+    /// How soon applied services were found, on each host of Margay.
+    pub applies: BTreeMap<Config, Applies>,
+}
+
+/// How soon applied services were found.
+#[derive(Debug, Default)]
+pub struct Applies {
+    /// By name, in milliseconds.
+    pub name_ms: Series,
+    /// With an address, in milliseconds.
+    pub address_ms: Series,
 }
 
 type AllSeries = BTreeMap<(Config, Metric), Series>;
@@ -86,7 +95,7 @@ pub fn run(plan: &Plan, scratch: &FilePath) -> Result<Outcome> {
 fn measure(
     plan: &Plan,
     paths: &[(Config, Path)],
-    applies: &mut BTreeMap<Config, Series>,
+    applies: &mut BTreeMap<Config, Applies>,
 ) -> Result<AllSeries> {
     let meter = Meter::new(plan.conditions)?;
     let mut all_series = AllSeries::new();
@@ -107,11 +116,15 @@ fn measure(
             }
         }
         for (config, host) in paths.iter().filter_map(host_of_its_own) {
-            let taken = host
+            let found = host
                 .apply()
                 .with_context(|| format!("apply a service on {config}, round {round}"))?;
             let series = applies.entry(config).or_default();
-            series.values.push(taken.as_secs_f64() * 1e3);
+            series.name_ms.values.push(found.name.as_secs_f64() * 1e3);
+            series
+                .address_ms
+                .values
+                .push(found.address.as_secs_f64() * 1e3);
         }
     }
     Ok(all_series)

@@ -2,7 +2,8 @@
 
 use crate::bench::config::Config;
 use crate::bench::metric::Metric;
-use crate::bench::report::{Figure, Series};
+use crate::bench::report::Figure;
+use crate::bench::same_host::Applies;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
@@ -72,9 +73,9 @@ pub fn judge(figures: &[Figure]) -> Vec<Verdict> {
 }
 
 /// Judges how soon applied services were found.
-pub fn judge_applies(applies: &BTreeMap<Config, Series>) -> Vec<Verdict> {
-    let judged = applies.iter().filter_map(|(config, series)| {
-        let median_ms = series.median()?;
+pub fn judge_applies(applies: &BTreeMap<Config, Applies>) -> Vec<Verdict> {
+    let judged = applies.iter().filter_map(|(config, applies)| {
+        let median_ms = applies.name_ms.median()?;
         Some(Verdict {
             target: format!("{config} a service is found within {APPLY_MAX_MS} ms"),
             measured: format!("{median_ms:.2} ms"),
@@ -145,6 +146,7 @@ fn find(figures: &[Figure], config: Config, metric: Metric) -> Option<&Figure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::report::Series;
     use crate::bench::report::tests::figure;
 
     fn missed(figures: &[Figure]) -> Vec<String> {
@@ -196,9 +198,12 @@ mod tests {
 
     #[test]
     fn a_service_that_is_found_late_is_told() {
-        let series = |value| Series {
-            values: vec![value],
-            ..Series::default()
+        let series = |value| Applies {
+            name_ms: Series {
+                values: vec![value],
+                ..Series::default()
+            },
+            ..Applies::default()
         };
         let applies = BTreeMap::from([
             (Config::Margay, series(9.9)),

@@ -7,18 +7,27 @@ use crate::balance::{Balancer, Candidate, Draw};
 use crate::composition::{Balance, CompositionName, Port, Transport};
 use crate::id::{InstanceId, Version};
 use crate::name::{AutomatonName, ZONE};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use foldhash::fast::FixedState;
+use rpds::HashTrieMapSync;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+/// A table whose copies share what they have in common. It is hashed without a secret: who declares
+/// services could make names collide, but names are not declared by who asks.
+type SharedMap<K, V> = HashTrieMapSync<K, V, FixedState>;
+
 /// Names, who may see them and where they lead, at one moment.
-#[derive(Debug, Default)]
+///
+/// A copy costs nothing and shares everything; a change to it costs as much as the service that
+/// changes, however many there are.
+#[derive(Clone, Debug, Default)]
 pub struct NamesSnapshot {
     /// Which addresses have names, if any.
     pub(super) plan: Option<AddressPlan>,
-    services: HashMap<AutomatonName, Arc<Service>>,
-    holders: HashMap<IpAddr, Holder>,
+    services: SharedMap<AutomatonName, Arc<Service>>,
+    holders: SharedMap<IpAddr, Holder>,
 }
 
 /// A service as DNS shows it.
@@ -83,9 +92,9 @@ pub(super) struct Service {
 }
 
 /// Whose an address is.
-#[derive(Debug)]
-struct Holder {
-    service: Arc<Service>,
+#[derive(Debug, PartialEq)]
+pub(crate) struct Holder {
+    automaton: AutomatonName,
     /// Which instance's; `None`: the service's own.
     instance: Option<(InstanceId, u32)>,
 }
@@ -99,36 +108,69 @@ impl NamesSnapshot {
             ..NamesSnapshot::default()
         };
         for service in services {
-            snapshot.insert(Arc::new(Service::from(service)));
+            snapshot.insert(service);
         }
         snapshot
     }
 
-    fn insert(&mut self, service: Arc<Service>) {
-        for named in &service.instances {
-            let InstanceAddresses { called, caller } = named.addresses;
-            let addresses: [IpAddr; 4] = [
-                called.v4.into(),
-                called.v6.into(),
-                caller.v4.into(),
-                caller.v6.into(),
-            ];
-            let holder = || Holder {
-                service: Arc::clone(&service),
-                instance: Some((named.instance, named.ordinal)),
+    /// Takes a service as it is now, in place of what was known of it.
+    pub fn insert(&mut self, service: NamedService) {
+        self.remove(&service.name);
+        let mut hold = |addr, instance| {
+            let automaton = service.name.clone();
+            let holder = Holder {
+                automaton,
+                instance,
             };
-            let held = addresses.map(|addr| (addr, holder()));
-            self.holders.extend(held);
+            self.holders.insert_mut(addr, holder);
+        };
+        for named in &service.instances {
+            for addr in addresses(named) {
+                hold(addr, Some((named.instance, named.ordinal)));
+            }
         }
         if let Some(vip) = service.vip {
-            let holder = || Holder {
-                service: Arc::clone(&service),
-                instance: None,
-            };
-            self.holders.insert(vip.v4.into(), holder());
-            self.holders.insert(vip.v6.into(), holder());
+            hold(vip.v4.into(), None);
+            hold(vip.v6.into(), None);
         }
-        self.services.insert(service.name.clone(), service);
+        let service = Service::from(service);
+        self.services
+            .insert_mut(service.name.clone(), Arc::new(service));
+    }
+
+    /// Forgets a service and whose its addresses were.
+    pub fn remove(&mut self, name: &AutomatonName) {
+        let Some(service) = self.services.get(name).map(Arc::clone) else {
+            return;
+        };
+        self.services.remove_mut(name);
+        let vips = service.vip.into_iter();
+        let vips = vips.flat_map(|vip| [IpAddr::from(vip.v4), vip.v6.into()]);
+        for addr in service.instances.iter().flat_map(addresses).chain(vips) {
+            // An address may have passed to another service meanwhile.
+            let holder = self.holders.get(&addr);
+            if holder.is_some_and(|holder| holder.automaton == *name) {
+                self.holders.remove_mut(&addr);
+            }
+        }
+    }
+
+    /// All that it holds but loads, in order.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> (BTreeMap<AutomatonName, String>, BTreeMap<IpAddr, &Holder>) {
+        let unloaded = |named: &NamedInstance| NamedInstance { load: 0, ..*named };
+        let held = |service: &Service| {
+            let instances: Vec<_> = service.instances.iter().map(unloaded).collect();
+            let (declaration, vip) = (&service.declaration, &service.vip);
+            format!(
+                "{declaration:?} {vip:?} {instances:?} {:?}",
+                service.callers
+            )
+        };
+        let services = self.services.iter();
+        let services = services.map(|(name, service)| (name.clone(), held(service)));
+        let holders = self.holders.iter().map(|(addr, holder)| (*addr, holder));
+        (services.collect(), holders.collect())
     }
 
     /// The service of this name, if `caller` may see it.
@@ -140,15 +182,27 @@ impl NamesSnapshot {
     /// The name of whoever holds `addr`, if it is the caller itself or `caller` may see it.
     pub(super) fn name_of(&self, addr: IpAddr, caller: InstanceId) -> Option<String> {
         let holder = self.holders.get(&addr)?;
+        let service = self.services.get(&holder.automaton)?;
         let own = holder
             .instance
             .is_some_and(|(instance, _)| instance == caller);
-        let seen = own || holder.service.callers.contains(&caller);
+        let seen = own || service.callers.contains(&caller);
         seen.then(|| match holder.instance {
-            Some((_, ordinal)) => holder.service.instance_name(ordinal),
-            None => holder.service.whole_name(),
+            Some((_, ordinal)) => service.instance_name(ordinal),
+            None => service.whole_name(),
         })
     }
+}
+
+/// All addresses of an instance.
+fn addresses(named: &NamedInstance) -> [IpAddr; 4] {
+    let InstanceAddresses { called, caller } = named.addresses;
+    [
+        called.v4.into(),
+        called.v6.into(),
+        caller.v4.into(),
+        caller.v6.into(),
+    ]
 }
 
 impl From<NamedService> for Service {

@@ -99,25 +99,42 @@ impl Router {
         let record = Record::Composition(composition.clone());
         self.outputs.push_back(Output::Record(record));
         self.outputs.extend(vips.into_iter().map(Output::Record));
-        self.compositions.insert(name.clone(), composition);
-        let ended = self.carry_out(plans, now);
+        let before = self.compositions.insert(name.clone(), composition);
+        let ended = self.carry_out(&name, before, plans, now);
         Ok(format!(
             "{name} version {version} applied: {started} to start, {ended} to end"
         ))
     }
 
-    /// Takes up new declarations: begins the planned instances, ends those that nobody wants, and
-    /// closes what is permitted no longer. Answers how many end, now or when they are replaced.
-    pub(super) fn carry_out(&mut self, plans: Vec<Plan>, now: Moment) -> usize {
-        self.services.declare(&self.compositions);
+    /// Takes up what a composition says now, in place of what it said before: begins the planned
+    /// instances, ends those that nobody wants, and closes what is permitted no longer. Answers how
+    /// many end, now or when they are replaced.
+    pub(super) fn carry_out(
+        &mut self,
+        name: &CompositionName,
+        before: Option<Composition>,
+        plans: Vec<Plan>,
+        now: Moment,
+    ) -> usize {
+        self.declare(name, before.as_ref());
         self.give_up_vips(now);
-        self.names.changed();
         self.begin_planned(plans, now);
         self.adapt_probes(now);
         let ended = self.end_unwanted(now);
         self.policy_changed();
-        self.close_forbidden(now);
+        if before.is_some() {
+            // What is new forbids nothing: only what was said before can be said no longer.
+            self.close_forbidden(now);
+        }
         ended
+    }
+
+    /// Takes up the declarations of a composition, in place of those before, and their names.
+    pub(super) fn declare(&mut self, name: &CompositionName, before: Option<&Composition>) {
+        let after = self.compositions.get(name);
+        for touched in self.services.declare(before, after) {
+            self.names.changed(&touched);
+        }
     }
 
     /// Whether the composition is news; an error if it must not be applied.
@@ -165,12 +182,12 @@ impl Router {
         name: &CompositionName,
         now: Moment,
     ) -> Result<String, OperatorError> {
-        if self.compositions.remove(name).is_none() {
+        let Some(before) = self.compositions.remove(name) else {
             return Err(OperatorError::NoSuchComposition(name.clone()));
-        }
+        };
         let record = Record::CompositionDeleted(name.clone());
         self.outputs.push_back(Output::Record(record));
-        let ended = self.carry_out(Vec::new(), now);
+        let ended = self.carry_out(name, Some(before), Vec::new(), now);
         Ok(format!("{name} deleted: {ended} to end"))
     }
 

@@ -70,9 +70,12 @@ impl Router {
             .instances
             .get(&server)
             .map(|instance| &instance.plan.name.automaton);
-        let service = automaton.and_then(|automaton| self.services.find(automaton));
+        let Some(automaton) = automaton else {
+            return;
+        };
+        let service = self.services.find(automaton);
         if service.is_some_and(|service| service.balance == Balance::TwoChoices) {
-            self.names.load_changed(now);
+            self.names.load_changed(automaton, now);
         }
     }
 }

@@ -87,9 +87,9 @@ impl Router {
             last_error: None,
             timer: None,
         };
+        let automaton = instance.plan.name.automaton.clone();
         self.instances.insert(id, instance);
-        // Its callers' names and its own are known from now on.
-        self.names.changed();
+        self.name_instance(id, &automaton);
     }
 
     /// Tells an instance's life something, and carries out what follows.
@@ -246,7 +246,7 @@ impl Router {
                 LifecycleOutput::Ready(_) => {
                     let service = plan.name.automaton.clone();
                     self.service_changed(&service);
-                    self.names.changed();
+                    self.names.changed(&service);
                     ready_changed = true;
                     continue;
                 }
@@ -290,7 +290,7 @@ impl Router {
             service.instances.remove(&id);
         }
         self.identities.bury(id, instance.plan.addresses, now);
-        self.names.changed();
+        self.unname_instance(id, &instance.plan.name.automaton);
         let record = Record::InstanceRemoved { instance: id };
         self.outputs.push_back(Output::Record(record));
     }

@@ -1,6 +1,7 @@
 //! When names are published, and which.
 
 use super::Router;
+use crate::address::AddressPlan;
 use crate::id::InstanceId;
 use crate::moment::Moment;
 use crate::name::AutomatonName;
@@ -15,27 +16,46 @@ use std::time::Duration;
 /// by chance alone.
 const LOADS_STALE_MAX: Duration = Duration::from_millis(250);
 
-/// What is due to be published.
+/// Every instance by its automaton, declared or not.
+type Running = BTreeMap<AutomatonName, BTreeSet<InstanceId>>;
+
+/// What was published, and what is due to be.
 #[derive(Debug, Default)]
 pub(super) struct Publication {
-    due: bool,
-    /// When the loads that changed are published at the latest.
+    /// The names as they were published last.
+    snapshot: NamesSnapshot,
+    /// Services of which something that DNS shows has changed since.
+    changed: BTreeSet<AutomatonName>,
+    /// Services of which only loads have changed, by which answers are ordered.
+    loads_changed: BTreeSet<AutomatonName>,
+    /// When those are published at the latest.
     loads_due: Option<Moment>,
+    /// Those who may ask.
+    running: Running,
 }
 
 impl Publication {
-    /// Something that DNS shows has changed.
-    pub(super) fn changed(&mut self) {
-        self.due = true;
+    /// Begins with the names of addresses only.
+    pub(super) fn new(plan: AddressPlan) -> Self {
+        Publication {
+            snapshot: NamesSnapshot::new(plan, []),
+            ..Publication::default()
+        }
     }
 
-    /// A load by which answers are ordered has changed.
-    pub(super) fn load_changed(&mut self, now: Moment) {
+    /// Something that DNS shows of a service has changed.
+    pub(super) fn changed(&mut self, service: &AutomatonName) {
+        self.changed.insert(service.clone());
+    }
+
+    /// A load by which a service's answers are ordered has changed.
+    pub(super) fn load_changed(&mut self, service: &AutomatonName, now: Moment) {
+        self.loads_changed.insert(service.clone());
         self.loads_due.get_or_insert(now + LOADS_STALE_MAX);
     }
 
     pub(super) fn is_due(&self) -> bool {
-        self.due
+        !self.changed.is_empty()
     }
 
     /// Lets time pass; tells whether loads that changed are due.
@@ -43,7 +63,7 @@ impl Publication {
         let loads_are_due = self.loads_due.is_some_and(|due| due <= now);
         if loads_are_due {
             self.loads_due = None;
-            self.due = true;
+            self.changed.append(&mut self.loads_changed);
         }
         loads_are_due
     }
@@ -56,40 +76,84 @@ impl Publication {
 impl Router {
     /// The names as they are now, if they changed since they were published last.
     pub(super) fn poll_names(&mut self) -> Option<Output> {
-        if !self.names.due {
+        if !self.names.is_due() {
             return None;
         }
-        self.names = Publication::default();
-        Some(Output::PublishNames(Arc::new(self.snapshot())))
+        let mut changed = std::mem::take(&mut self.names.changed);
+        changed.append(&mut self.names.loads_changed);
+        self.names.loads_due = None;
+        let mut snapshot = self.names.snapshot.clone();
+        for name in changed {
+            match self.named_service(&name, &self.names.running) {
+                Some(service) => snapshot.insert(service),
+                None => snapshot.remove(&name),
+            }
+        }
+        self.names.snapshot = snapshot.clone();
+        Some(Output::PublishNames(Arc::new(snapshot)))
     }
 
-    fn snapshot(&self) -> NamesSnapshot {
-        let mut running: BTreeMap<&AutomatonName, BTreeSet<InstanceId>> = BTreeMap::new();
-        for (id, instance) in &self.instances {
-            running
-                .entry(&instance.plan.name.automaton)
-                .or_default()
-                .insert(*id);
+    /// An instance is there from now on: its own name shows it, and it may ask for what it needs.
+    pub(super) fn name_instance(&mut self, instance: InstanceId, automaton: &AutomatonName) {
+        let running = self.names.running.entry(automaton.clone()).or_default();
+        running.insert(instance);
+        self.rename(automaton);
+    }
+
+    /// An instance is no more.
+    pub(super) fn unname_instance(&mut self, instance: InstanceId, automaton: &AutomatonName) {
+        if let Some(running) = self.names.running.get_mut(automaton) {
+            running.remove(&instance);
+            if running.is_empty() {
+                self.names.running.remove(automaton);
+            }
         }
-        let services = self.services.iter().map(|(name, service)| NamedService {
+        self.rename(automaton);
+    }
+
+    /// Publishes anew what changes with an automaton's instances: its own name, and those that it
+    /// sees.
+    fn rename(&mut self, automaton: &AutomatonName) {
+        self.names.changed(automaton);
+        for seen in self.services.permissions.seen_by(automaton) {
+            self.names.changed(seen);
+        }
+    }
+
+    /// A service as DNS shall show it now, if it is declared.
+    fn named_service(&self, name: &AutomatonName, running: &Running) -> Option<NamedService> {
+        let service = self.services.find(name)?;
+        let callers = self.services.permissions.callers_of(name);
+        let callers = callers.filter_map(|caller| running.get(caller));
+        let host_sees = self.services.permissions.host_sees(name);
+        let host = host_sees.then_some(InstanceId::HOST);
+        Some(NamedService {
             name: name.clone(),
             balance: service.balance,
             declaration: Arc::clone(&service.declaration),
             vip: self.identities.vip(name),
             instances: self.named_instances(&service.instances),
-            callers: running
-                .iter()
-                .filter(|(caller, _)| self.services.permissions.sees(caller, name))
-                .flat_map(|(_, instances)| instances.iter().copied())
-                .chain(
-                    self.services
-                        .permissions
-                        .host_sees(name)
-                        .then_some(InstanceId::HOST),
-                )
-                .collect(),
-        });
+            callers: callers.flatten().copied().chain(host).collect(),
+        })
+    }
+
+    /// The names as they would be if all were published anew.
+    #[cfg(test)]
+    pub(super) fn names_from_scratch(&self) -> NamesSnapshot {
+        let mut running = Running::new();
+        for (id, instance) in &self.instances {
+            let automaton = instance.plan.name.automaton.clone();
+            running.entry(automaton).or_default().insert(*id);
+        }
+        let names = self.services.iter().map(|(name, _)| name);
+        let services = names.filter_map(|name| self.named_service(name, &running));
         NamesSnapshot::new(self.identities.plan(), services)
+    }
+
+    /// The names as they were published last.
+    #[cfg(test)]
+    pub(super) fn names_published(&self) -> &NamesSnapshot {
+        &self.names.snapshot
     }
 
     /// A service's instances in the order of their names; of two with one name the ready one first,

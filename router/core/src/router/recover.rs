@@ -17,7 +17,9 @@ impl Router {
         let compositions = recovery.compositions.into_iter();
         self.compositions
             .extend(compositions.map(|composition| (composition.name.clone(), composition)));
-        self.services.declare(&self.compositions);
+        for name in self.compositions.keys().cloned().collect::<Vec<_>>() {
+            self.declare(&name, None);
+        }
         for removed in recovery.quarantined {
             self.identities.quarantine(&removed, now);
         }
@@ -59,7 +61,6 @@ impl Router {
         for id in self.instances.keys().copied().collect::<Vec<_>>() {
             self.follow(id, now);
         }
-        self.names.changed();
     }
 
     /// Goes on with one recorded instance.

@@ -1,7 +1,7 @@
 //! What the compositions declare: services, rules for their first packets, permission.
 
 use super::config::RouterConfig;
-use crate::composition::{Affinity, Automaton, Balance, Composition, CompositionName};
+use crate::composition::{Affinity, Automaton, Balance, Composition};
 use crate::id::InstanceId;
 use crate::name::{AutomatonName, SitePath};
 use crate::names::Declaration;
@@ -49,22 +49,42 @@ impl Services {
         }
     }
 
-    /// Takes the compositions as they are now; what stays declared keeps its instances and counts.
-    pub(super) fn declare(&mut self, compositions: &BTreeMap<CompositionName, Composition>) {
-        self.permissions = Permissions::of(compositions.values());
-        let mut before = std::mem::take(&mut self.services);
-        for composition in compositions.values() {
-            for (name, automaton) in &composition.automatons {
-                let old = before.remove(name);
-                let service = self.service(name, composition, automaton, old);
-                self.table.insert(demux(service.id));
-                self.services.insert(name.clone(), service);
+    /// Takes a composition in place of what it was before; what stays declared keeps its instances
+    /// and counts. Answers every service that it declares now or did.
+    pub(super) fn declare(
+        &mut self,
+        before: Option<&Composition>,
+        after: Option<&Composition>,
+    ) -> BTreeSet<AutomatonName> {
+        if let Some(before) = before {
+            self.permissions.retract(before);
+        }
+        if let Some(after) = after {
+            self.permissions.declare(after);
+        }
+        let names = |composition: Option<&Composition>| {
+            let automatons = composition.map(|composition| composition.automatons.keys());
+            automatons.into_iter().flatten().cloned().collect()
+        };
+        let mut touched: BTreeSet<AutomatonName> = names(before);
+        touched.append(&mut names(after));
+        for name in &touched {
+            let old = self.services.remove(name);
+            match after.and_then(|after| Some((after, after.automatons.get(name)?))) {
+                Some((after, automaton)) => {
+                    let service = self.service(name, after, automaton, old);
+                    self.table.insert(demux(service.id));
+                    self.services.insert(name.clone(), service);
+                }
+                None => {
+                    if let Some(gone) = old {
+                        let prefix = ServiceIdPrefix::service(gone.id);
+                        self.table.remove(prefix, Action::Demux);
+                    }
+                }
             }
         }
-        for gone in before.into_values() {
-            self.table
-                .remove(ServiceIdPrefix::service(gone.id), Action::Demux);
-        }
+        touched
     }
 
     pub(super) fn find(&self, name: &AutomatonName) -> Option<&Service> {

@@ -163,6 +163,9 @@ impl World {
             self.carry_out(&output);
             self.log.push(output);
         }
+        // Names that were changed one by one are what publishing all anew would make them.
+        let anew = self.router.names_from_scratch();
+        assert_eq!(self.router.names_published().held(), anew.held());
         self.router.poll_timeout();
     }
 
