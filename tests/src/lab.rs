@@ -80,6 +80,20 @@ impl Host {
 
     /// Starts the daemon with further options of `margay up`, and waits until it answers.
     pub fn start_daemon_with(&self, options: &[&str]) -> Result<()> {
+        self.spawn_daemon(options)?;
+        until("the daemon answers", START_MAX, || {
+            if let Some(child) = self.daemon().as_mut()
+                && let Some(status) = child.try_wait()?
+            {
+                bail!("the daemon ended at once ({status})");
+            }
+            Ok(self.status().ok())
+        })?;
+        Ok(())
+    }
+
+    /// Starts the daemon and does not wait for it.
+    pub fn spawn_daemon(&self, options: &[&str]) -> Result<()> {
         for name in ["margay", "margay-keeper"] {
             let path = self.binary(name);
             ensure!(
@@ -100,14 +114,6 @@ impl Host {
         command.stdin(Stdio::null()).stdout(log()?).stderr(log()?);
         let child = command.spawn().context("cannot start the daemon")?;
         *self.daemon() = Some(child);
-        until("the daemon answers", START_MAX, || {
-            if let Some(child) = self.daemon().as_mut()
-                && let Some(status) = child.try_wait()?
-            {
-                bail!("the daemon ended at once ({status})");
-            }
-            Ok(self.status().ok())
-        })?;
         Ok(())
     }
 
@@ -131,6 +137,35 @@ impl Host {
             child.wait().context("cannot wait for the daemon")?;
         }
         Ok(sent)
+    }
+
+    /// Kills the daemon with SIGKILL wherever it is in its life, also before it answers.
+    pub fn kill_daemon_unasked(&self) -> Result<()> {
+        self.signal_daemon("KILL")
+    }
+
+    /// Ends the daemon as an upgrade does, by SIGTERM, and waits until it is gone.
+    pub fn stop_daemon(&self) -> Result<()> {
+        self.signal_daemon("TERM")
+    }
+
+    fn signal_daemon(&self, signal: &str) -> Result<()> {
+        let mut command = self.command("pkill");
+        // `margay up`, not what it was entered by, nor `margay apply`.
+        let pattern = format!("^{} up ", self.binary("margay").display());
+        let output = command
+            .args(["-f", "--signal", signal, &pattern])
+            .output()?;
+        // One that is not there any more needs no signal.
+        ensure!(
+            matches!(output.status.code(), Some(0 | 1)),
+            "cannot signal the daemon: {}",
+            stderr(&output)
+        );
+        if let Some(mut child) = self.daemon().take() {
+            child.wait().context("cannot wait for the daemon")?;
+        }
+        Ok(())
     }
 
     /// Kills a process of the host with SIGKILL, waits until nothing is left of it, and says when
