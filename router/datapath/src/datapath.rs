@@ -61,36 +61,38 @@ impl Datapath {
     pub fn open(config: &DatapathConfig) -> Result<Self, OpenError> {
         object::check_kernel()?;
         let pins = Pins::new(&config.pin_dir)?;
-        let mut ebpf = object::load(config, &pins)?;
-        let flows = take_map(&mut ebpf, "flows");
+        let mut loaded = object::load(config, &pins)?;
+        let ebpf = &mut loaded.ebpf;
+        let flows = take_map(ebpf, "flows");
         let flows = FlowMaps {
             deletions: Deletions::from(&flows).map_err(|source| unusable("flows", source))?,
             flows: HashMap::try_from(flows).map_err(|source| unusable("flows", source))?,
-            slots: mapped(&mut ebpf, "slots")?,
+            slots: mapped(ebpf, "slots")?,
         };
-        let mut supply = Supply::emptied(mapped(&mut ebpf, "supply")?);
+        let mut supply = Supply::emptied(mapped(ebpf, "supply")?);
         let aggregates = Aggregates::emptied(
-            typed(&mut ebpf, "aggregates")?,
-            mapped(&mut ebpf, "aggregate_rows")?,
-            mapped(&mut ebpf, "epochs")?,
+            typed(ebpf, "aggregates")?,
+            mapped(ebpf, "aggregate_rows")?,
+            mapped(ebpf, "epochs")?,
         );
         let aggregates = aggregates.map_err(|source| unusable("aggregates", source))?;
         programs::wait_for_running();
         supply.begin();
         let locations = Locations::new(
-            mapped(&mut ebpf, "locations")?,
-            mapped(&mut ebpf, "location_rows")?,
+            mapped(ebpf, "locations")?,
+            mapped(ebpf, "location_rows")?,
             Instant::now(),
         );
         let endpoints = Endpoints {
-            by_ifindex: typed(&mut ebpf, "endpoints")?,
-            rows: mapped(&mut ebpf, "endpoint_rows")?,
+            by_ifindex: typed(ebpf, "endpoints")?,
+            rows: mapped(ebpf, "endpoint_rows")?,
         };
-        let drops = typed(&mut ebpf, "drops")?;
-        attach::refresh(&mut ebpf, &pins)?;
+        let drops = typed(ebpf, "drops")?;
+        attach::refresh(ebpf, &pins)?;
+        object::settle(&mut loaded, &pins)?;
         Ok(Datapath {
             pins,
-            ebpf,
+            ebpf: loaded.ebpf,
             flows,
             supply,
             aggregates,

@@ -17,6 +17,7 @@ pub mod device;
 pub mod device_watch;
 pub mod endpoints;
 pub mod flow_maps;
+mod growth;
 pub mod locations;
 pub mod namespace;
 pub mod network;

@@ -1,5 +1,6 @@
 //! The eBPF object: embedded, loaded over new or pinned maps.
 
+use crate::growth;
 use crate::layout::{
     AggregateRow, EPOCH_CELLS, Endpoint, EpochCell, FRAGMENT_BYTES, FRAGMENT_KEY_BYTES,
     LAYOUT_VERSION, LocationCell, LocationRow, RawAggregateKey, RawKey, Slot, SupplyRow,
@@ -91,6 +92,16 @@ pub enum OpenError {
         /// What went wrong.
         source: io::Error,
     },
+    /// The rows of an older layout cannot be copied.
+    #[error(
+        "cannot copy the rows of the data path's map {name}, which was made by an older version"
+    )]
+    Growth {
+        /// The map.
+        name: &'static str,
+        /// What went wrong.
+        source: io::Error,
+    },
     /// The kernel did not take a program.
     #[error("the kernel refused the eBPF program {name}: Margay needs Linux 6.6 or later")]
     Program {
@@ -111,6 +122,10 @@ pub(crate) fn shapes(config: &DatapathConfig) -> [MapShape; 12] {
         key_bytes,
         value_bytes,
         entries,
+        rows_may_grow: matches!(
+            name,
+            "slots" | "locations" | "location_rows" | "endpoint_rows"
+        ),
     };
     let locations = config.endpoints_max.saturating_mul(LOCATIONS_PER_ENDPOINT);
     // One row more than cells need: row 0 leads nowhere.
@@ -148,15 +163,28 @@ pub(crate) fn shapes(config: &DatapathConfig) -> [MapShape; 12] {
     ]
 }
 
+/// A loaded object, and what is left to do once its programs are everywhere.
+pub(crate) struct Loaded {
+    pub(crate) ebpf: Ebpf,
+    /// Maps whose rows have grown: their successors are loaded, and filled.
+    pub(crate) grown: Vec<&'static str>,
+}
+
 /// Makes or finds the maps and loads the programs over them.
-pub(crate) fn load(config: &DatapathConfig, pins: &Pins) -> Result<Ebpf, OpenError> {
+pub(crate) fn load(config: &DatapathConfig, pins: &Pins) -> Result<Loaded, OpenError> {
     let shapes = shapes(config);
-    pins.check(&shapes)?;
+    let grown = pins.check(&shapes)?;
+    pins.remove_successors(&shapes)?;
     let mut loader = EbpfLoader::new();
     for shape in &shapes {
+        let path = if grown.contains(&shape.name) {
+            pins.successor(shape.name)
+        } else {
+            pins.map(shape.name)
+        };
         loader
             .map_max_entries(shape.name, shape.entries)
-            .map_pin_path(shape.name, pins.map(shape.name));
+            .map_pin_path(shape.name, path);
     }
     let mut ebpf = loader
         .map_pin_path(VERSION_MAP, pins.map(VERSION_MAP))
@@ -172,11 +200,23 @@ pub(crate) fn load(config: &DatapathConfig, pins: &Pins) -> Result<Ebpf, OpenErr
                 source: Box::new(source),
             })?;
     }
-    write_version(&mut ebpf).map_err(|source| OpenError::Map {
+    for &name in &grown {
+        growth::copy_rows(&pins.map(name), &pins.successor(name))
+            .map_err(|source| OpenError::Growth { name, source })?;
+    }
+    Ok(Loaded { ebpf, grown })
+}
+
+/// Finishes what [`load`] began, once every device has the loaded programs: what has grown takes its
+/// place, and the version is written, last of all.
+pub(crate) fn settle(loaded: &mut Loaded, pins: &Pins) -> Result<(), OpenError> {
+    for name in &loaded.grown {
+        pins.succeed(name)?;
+    }
+    write_version(&mut loaded.ebpf).map_err(|source| OpenError::Map {
         name: VERSION_MAP,
         source: Box::new(source),
-    })?;
-    Ok(ebpf)
+    })
 }
 
 /// A program of the embedded object.

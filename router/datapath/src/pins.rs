@@ -27,8 +27,8 @@ pub enum PinError {
     },
     /// What is pinned was made by another version or with other sizes.
     #[error(
-        "the flow table pinned in {path} does not fit: {difference}; run `margay down` (live flows \
-         end) and start again"
+        "the flow table pinned in {path} does not fit: {difference}; start the version that made it, \
+         or run `margay down` (live flows end) and start again"
     )]
     LayoutDiffers {
         /// The directory.
@@ -45,7 +45,13 @@ pub(crate) struct MapShape {
     pub(crate) key_bytes: usize,
     pub(crate) value_bytes: usize,
     pub(crate) entries: u32,
+    /// Whether a later layout may add fields at the end of its rows; it is an array then that can be
+    /// mapped.
+    pub(crate) rows_may_grow: bool,
 }
+
+/// How the name of a successor begins.
+const SUCCESSOR_PREFIX: &str = "new-";
 
 /// The map that says which version made the others.
 pub(crate) const VERSION_MAP: &str = "layout_version";
@@ -93,19 +99,36 @@ impl Pins {
         Ok(names)
     }
 
-    /// Makes sure that the pinned maps, if any, are of these shapes. The version is written last of
-    /// all: pins without one are of a run that died before it carried a packet, and are removed.
-    pub(crate) fn check(&self, shapes: &[MapShape]) -> Result<(), PinError> {
-        match self.version()? {
-            None | Some(0) => return self.remove_maps(shapes),
-            Some(LAYOUT_VERSION) => {}
-            Some(other) => {
+    /// Makes sure that the pinned maps, if any, are of these shapes, or of an older layout that can be
+    /// taken over; answers the maps whose rows have grown since. The version is written last of all:
+    /// pins without one are of a run that died before it carried a packet, and are removed.
+    pub(crate) fn check(&self, shapes: &[MapShape]) -> Result<Vec<&'static str>, PinError> {
+        let older = match self.version()? {
+            None | Some(0) => {
+                self.remove_maps(shapes)?;
+                return Ok(Vec::new());
+            }
+            Some(LAYOUT_VERSION) => false,
+            Some(older) if older < LAYOUT_VERSION => {
+                tracing::info!(
+                    older,
+                    LAYOUT_VERSION,
+                    "taking over the maps of an older version"
+                );
+                true
+            }
+            Some(newer) => {
                 return Err(self.differs(format!(
-                    "layout version {other} instead of {LAYOUT_VERSION}"
+                    "layout version {newer}, and this version knows {LAYOUT_VERSION} at most"
                 )));
             }
-        }
+        };
+        let mut grown = Vec::new();
         for shape in shapes {
+            if older && !self.map(shape.name).exists() {
+                // What this version has added is made anew.
+                continue;
+            }
             let map = MapData::from_pin(self.map(shape.name))
                 .map_err(|error| self.differs(format!("map {} is missing: {error}", shape.name)))?;
             let info = map
@@ -117,14 +140,35 @@ impl Pins {
                 shape.value_bytes as u32,
                 shape.entries,
             );
-            if found != wanted {
+            let may_grow = older && shape.rows_may_grow;
+            if may_grow && (found.0, found.2) == (wanted.0, wanted.2) && found.1 < wanted.1 {
+                grown.push(shape.name);
+            } else if found != wanted {
                 return Err(self.differs(format!(
                     "map {} has (key bytes, value bytes, entries) {found:?} instead of {wanted:?}",
                     shape.name
                 )));
             }
         }
+        Ok(grown)
+    }
+
+    /// Where the successor of a map whose rows have grown is pinned until it takes its place.
+    pub(crate) fn successor(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{SUCCESSOR_PREFIX}{name}"))
+    }
+
+    /// Removes successors that a run left which died before they took their places.
+    pub(crate) fn remove_successors(&self, shapes: &[MapShape]) -> Result<(), PinError> {
+        for shape in shapes {
+            remove_file(&self.successor(shape.name)).map_err(|source| self.unusable(source))?;
+        }
         Ok(())
+    }
+
+    /// Puts a successor in its place: in one step, so that a map is always there.
+    pub(crate) fn succeed(&self, name: &str) -> Result<(), PinError> {
+        fs::rename(self.successor(name), self.map(name)).map_err(|source| self.unusable(source))
     }
 
     fn version(&self) -> Result<Option<u32>, PinError> {

@@ -9,6 +9,7 @@ mod extensions;
 mod flow_table;
 mod fragments;
 mod frames;
+mod growth;
 mod hit;
 mod icmp_errors;
 mod lab;
