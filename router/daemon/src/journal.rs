@@ -1,6 +1,7 @@
 //! What must survive the daemon, in one redb file: each commit is durable or did not happen.
 
 use crate::reserve::Reserve;
+use crate::schema;
 use anyhow::{Context, Result};
 use margay_core::address::InstanceAddresses;
 use margay_core::composition::Composition;
@@ -14,15 +15,16 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+/// What there is one of.
+pub const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const COMPOSITIONS: TableDefinition<&str, &[u8]> = TableDefinition::new("compositions");
 const INSTANCES: TableDefinition<u64, &[u8]> = TableDefinition::new("instances");
 /// Instances that an operator drained.
-const DRAINED: TableDefinition<u64, ()> = TableDefinition::new("drained");
+pub const DRAINED: TableDefinition<u64, ()> = TableDefinition::new("drained");
 /// Addresses of removed instances, until their quarantine is over.
 const QUARANTINE: TableDefinition<u64, &[u8]> = TableDefinition::new("quarantine");
 /// Virtual IPs of services themselves, held or given up lately.
-const SERVICE_VIPS: TableDefinition<&str, &[u8]> = TableDefinition::new("service_vips");
+pub const SERVICE_VIPS: TableDefinition<&str, &[u8]> = TableDefinition::new("service_vips");
 /// What a change takes beside its records, in bytes: some pages of each table.
 const CHANGE_BYTES: u64 = 64 << 10;
 /// What the record of an instance takes beside its automaton's declaration, in bytes: its names and
@@ -31,7 +33,8 @@ const INSTANCE_BYTES: u64 = 1 << 10;
 /// The most room that is set aside, in bytes: what is larger has more instances than a host can hold,
 /// or more to say than memory should be spent on.
 const ROOM_BYTES_MAX: u64 = 64 << 20;
-const NETWORK_KEY: &str = "network_key";
+/// The key from which the network's IPv6 prefix is drawn.
+pub const NETWORK_KEY: &str = "network_key";
 const HOST_TAG: &str = "host_tag";
 const NEXT_INSTANCE: &str = "next_instance";
 /// How long a removed instance's addresses are remembered; no shorter than core's quarantine.
@@ -98,9 +101,8 @@ impl Journal {
         journal.write(|transaction| {
             transaction.open_table(COMPOSITIONS)?;
             transaction.open_table(INSTANCES)?;
-            transaction.open_table(DRAINED)?;
             transaction.open_table(QUARANTINE)?;
-            transaction.open_table(SERVICE_VIPS)?;
+            schema::bring_up_to_date(transaction)?;
             let mut meta = transaction.open_table(META)?;
             if meta.get(NETWORK_KEY)?.is_none() {
                 meta.insert(NETWORK_KEY, random::<32>()?.as_slice())?;

@@ -29,6 +29,7 @@ mod render;
 mod reserve;
 mod resolve;
 mod router_thread;
+mod schema;
 mod supervisor;
 mod up;
 mod worker;
