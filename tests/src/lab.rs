@@ -290,6 +290,11 @@ impl Host {
         }
     }
 
+    /// The file of all that the daemon and the keeper wrote.
+    pub fn log(&self) -> &Path {
+        self.log.path()
+    }
+
     /// The end of what the daemon and the keeper wrote.
     pub fn log_tail(&self) -> String {
         match std::fs::read(self.log.path()) {

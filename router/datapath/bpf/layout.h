@@ -1,8 +1,8 @@
 /* What the maps hold. User space mirrors every type here (src/layout.rs).
  *
  * Integers are in host byte order unless the comment of the field says
- * "network byte order". Raise LAYOUT_VERSION with every change: pinned maps of
- * another version are refused, never misread.
+ * "network byte order". Raise LAYOUT_VERSION with every change: an upgrade takes
+ * over maps whose rows have only grown at their ends; others are refused.
  */
 #ifndef MARGAY_LAYOUT_H
 #define MARGAY_LAYOUT_H

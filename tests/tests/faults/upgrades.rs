@@ -1,10 +1,17 @@
 //! The daemon replaced under load, again and again: nobody notices.
 
 use crate::world::{SEEN_MAX, Talk, margay, shell, text, until_ready};
-use margay_tests::lab::{Host, PLACE, until};
+use margay_tests::lab::{Host, PLACE, run_directory, state_directory, until};
+use redb::{Database, TableDefinition};
 
 /// How often the daemon is replaced.
 const UPGRADES: usize = 20;
+
+/// Which of them finds the kernel's maps in the first layout.
+const OLDER_LAYOUT: usize = 6;
+
+/// Which of them finds the journal in the first schema.
+const OLDER_SCHEMA: usize = 12;
 
 /// Connections that ask all the time.
 const BUSY: u32 = 100;
@@ -33,6 +40,46 @@ needs = ["crowd"]
     )
 }
 
+/// Makes the kernel's maps what the first layout would have left. The programs on the devices keep
+/// those that they were loaded with, as they would have.
+fn age_maps(host: &Host) {
+    let pins = run_directory().join("bpf");
+    shell(
+        host,
+        &format!("python3 {PLACE}/age_maps.py {}", pins.display()),
+    );
+}
+
+/// Makes the journal what the first schema would have left.
+fn age_journal(host: &Host) {
+    let journal = state_directory().join("margay.redb");
+    let read = host.command("cat").arg(&journal).output().unwrap();
+    let outside = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(outside.path(), &read.stdout).unwrap();
+    let database = Database::open(outside.path()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let drained: TableDefinition<u64, ()> = TableDefinition::new("drained");
+    let vips: TableDefinition<&str, &[u8]> = TableDefinition::new("service_vips");
+    let meta: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+    assert!(transaction.delete_table(drained).unwrap());
+    assert!(transaction.delete_table(vips).unwrap());
+    let schema = transaction
+        .open_table(meta)
+        .unwrap()
+        .remove("schema")
+        .unwrap()
+        .is_some();
+    assert!(schema, "the journal says its schema");
+    transaction.commit().unwrap();
+    drop(database);
+    let name = journal.strip_prefix(PLACE).unwrap();
+    host.write(
+        name.to_str().unwrap(),
+        std::fs::read(outside.path()).unwrap(),
+    )
+    .unwrap();
+}
+
 /// The numbers of the lines that the server has written so far, as its log holds them.
 fn lines(host: &Host) -> Vec<u32> {
     let logged = margay(host, &["logs", "crowd", "-n", "1000000"]);
@@ -51,6 +98,7 @@ fn upgrades_under_load_reset_nothing_fail_nothing_and_lose_no_line() {
     for (name, program) in [
         ("crowd.py", include_str!("programs/crowd.py")),
         ("crowded.py", include_str!("programs/crowded.py")),
+        ("age_maps.py", include_str!("programs/age_maps.py")),
     ] {
         host.write(name, program).unwrap();
     }
@@ -70,10 +118,18 @@ fn upgrades_under_load_reset_nothing_fail_nothing_and_lose_no_line() {
     assert_eq!(load.hear(), "ready");
     let keeper = shell(&host, "pgrep -ox margay-keeper");
 
-    for _ in 0..UPGRADES {
+    for upgrade in 0..UPGRADES {
         host.stop_daemon().unwrap();
+        match upgrade {
+            OLDER_LAYOUT => age_maps(&host),
+            OLDER_SCHEMA => age_journal(&host),
+            _ => {}
+        }
         host.start_daemon().unwrap();
     }
+    let told = std::fs::read_to_string(host.log()).unwrap();
+    assert!(told.contains("taking over the maps of an older version"));
+    assert!(told.contains("the journal was brought up to date"));
 
     load.tell("enough");
     let sums = load.hear();
