@@ -2,6 +2,7 @@
 
 use hickory_proto::op::Message;
 use margay_core::address::{AddressPlan, InstanceAddresses, Ipv4Block, VirtualIp};
+use margay_core::balance::{Balancer, Candidate};
 use margay_core::composition::{Balance, Port};
 use margay_core::id::{InstanceId, Version};
 use margay_core::names::{Declaration, NamedInstance, NamedService, NamesSnapshot};
@@ -28,7 +29,10 @@ static NAMES: LazyLock<NamesSnapshot> = LazyLock::new(|| {
             caller: vip(96, last),
         },
         ready: true,
-        load: u32::from(last),
+    };
+    let candidate = |last: u8| Candidate {
+        flows: u32::from(last),
+        ..Candidate::idle(InstanceId(100 + u64::from(last)))
     };
     let http = Port {
         port: 80,
@@ -37,7 +41,7 @@ static NAMES: LazyLock<NamesSnapshot> = LazyLock::new(|| {
     let plan = AddressPlan::new(&[0; 32], Ipv4Block::DEFAULT);
     let web = NamedService {
         name: "web".parse().expect("a label"),
-        balance: Balance::TwoChoices,
+        balancer: Balancer::new(Balance::TwoChoices, (1..=9).map(candidate).collect()),
         declaration: Arc::new(Declaration {
             composition: "shop".parse().expect("a label"),
             version: Version(1),

@@ -5,6 +5,7 @@ use arc_swap::ArcSwap;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use margay_core::address::{AddressPlan, InstanceAddresses, Ipv4Block, VirtualIp};
+use margay_core::balance::{Balancer, Candidate};
 use margay_core::composition::{Balance, Port};
 use margay_core::id::{InstanceId, Version};
 use margay_core::names::{Declaration, NamedInstance, NamedService, NamesSnapshot};
@@ -30,8 +31,8 @@ fn web(instances: u8) -> NamesSnapshot {
             caller: vip(96, last),
         },
         ready: true,
-        load: 0,
     };
+    let candidate = |last: u8| Candidate::idle(InstanceId(100 + u64::from(last)));
     let http = Port {
         port: 80,
         protocol: margay_core::composition::Transport::Tcp,
@@ -39,7 +40,10 @@ fn web(instances: u8) -> NamesSnapshot {
     let plan = AddressPlan::new(&[0; 32], Ipv4Block::DEFAULT);
     let web = NamedService {
         name: "web".parse().unwrap(),
-        balance: Balance::RoundRobin,
+        balancer: Balancer::new(
+            Balance::RoundRobin,
+            (1..=instances).map(candidate).collect(),
+        ),
         declaration: Arc::new(Declaration {
             composition: "shop".parse().unwrap(),
             version: Version(1),

@@ -5,15 +5,18 @@
 //! opens by itself agree. A caller that is itself a candidate takes its own flow only when it is alone.
 
 mod draw;
+mod maglev;
 
 pub use draw::Draw;
 pub(crate) use draw::mix;
+pub use maglev::Lookup;
 
 use crate::composition::Balance;
 use crate::id::InstanceId;
 use draw::{in_turn, scale};
 use std::cmp::Ordering;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 /// An instance that could take a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,15 +26,20 @@ pub struct Candidate {
     /// Its part of the flows beside those of its siblings.
     pub weight: NonZeroU32,
     /// How many flows it holds now.
-    pub load: u32,
+    pub flows: u32,
+    /// How much of the processor it used lately, in thousandths of a core.
+    pub processor: u32,
 }
 
 impl Candidate {
-    /// Which of two is less loaded for its weight.
-    fn by_load(&self, other: &Candidate) -> Ordering {
-        let (own, others) = (u64::from(self.load), u64::from(other.load));
-        let product = own * u64::from(other.weight.get());
-        product.cmp(&(others * u64::from(self.weight.get())))
+    /// An instance like its siblings, without any load.
+    pub fn idle(instance: InstanceId) -> Self {
+        Candidate {
+            instance,
+            weight: NonZeroU32::MIN,
+            flows: 0,
+            processor: 0,
+        }
     }
 }
 
@@ -51,6 +59,10 @@ pub struct Balancer {
     candidates: Vec<Candidate>,
     /// Each candidate's end on a line on which they lie side by side, each as long as its weight.
     ends: Vec<u64>,
+    /// How loaded each is; comparable within this balancer only.
+    loads: Vec<u64>,
+    /// Where each caller is sent, if that is fixed.
+    lookup: Option<Arc<Lookup>>,
 }
 
 impl Balancer {
@@ -67,7 +79,18 @@ impl Balancer {
         Balancer {
             balance,
             ends: ends.collect(),
+            loads: loads(balance, &candidates),
+            lookup: None,
             candidates,
+        }
+    }
+
+    /// Sends each caller to where `lookup` says, which is for just these candidates in this order.
+    pub fn consistent(candidates: Vec<Candidate>, lookup: Arc<Lookup>) -> Self {
+        debug_assert!(lookup.is_for(parts(&candidates)), "drawn up for others");
+        Balancer {
+            lookup: Some(lookup),
+            ..Balancer::new(Balance::Maglev, candidates)
         }
     }
 
@@ -81,14 +104,12 @@ impl Balancer {
         let own = self.own(caller);
         match self.balance {
             Balance::RoundRobin => self.at([own, None], |whole| in_turn(draw.turn, whole)),
-            Balance::TwoChoices => {
+            Balance::Maglev => self.lookup.as_ref()?.find(caller, own),
+            Balance::TwoChoices | Balance::LeastLoad => {
                 let one = self.at([own, None], |whole| scale(mix(draw.random), whole))?;
                 let again = mix(!draw.random);
                 let other = self.at([own, Some(one)], |whole| scale(again, whole));
-                let less = |other: &usize| {
-                    let (one, other) = (&self.candidates[one], &self.candidates[*other]);
-                    other.by_load(one) == Ordering::Less
-                };
+                let less = |other: &usize| self.by_load(*other, one) == Ordering::Less;
                 other.filter(less).or(Some(one))
             }
         }
@@ -116,7 +137,13 @@ impl Balancer {
         let others = (0..self.candidates.len()).filter(|index| Some(*index) != own);
         let weights: Vec<(usize, u64)> = match self.balance {
             Balance::RoundRobin => others.map(|index| (index, self.length(index))).collect(),
-            Balance::TwoChoices => self.shares_of_two_choices(others.collect()),
+            Balance::Maglev => {
+                let only = self.lookup.as_ref().and_then(|it| it.find(caller, own));
+                only.map(|index| (index, 1)).into_iter().collect()
+            }
+            Balance::TwoChoices | Balance::LeastLoad => {
+                self.shares_of_two_choices(others.collect())
+            }
         };
         let weights = weights.into_iter().filter(|(_, weight)| *weight > 0);
         let share = |(index, weight): (usize, u64)| Share {
@@ -132,6 +159,13 @@ impl Balancer {
         let alone = self.candidates.len() == 1;
         let own = self.candidates.iter().position(own);
         own.filter(|_| !alone)
+    }
+
+    /// Which of two is less loaded for its weight.
+    fn by_load(&self, one: usize, other: usize) -> Ordering {
+        let weight = |index: usize| u128::from(self.candidates[index].weight.get());
+        let load = |index: usize| u128::from(self.loads[index]);
+        (load(one) * weight(other)).cmp(&(load(other) * weight(one)))
     }
 
     /// How long a candidate is on the line.
@@ -170,8 +204,7 @@ impl Balancer {
         if among.len() == 1 {
             return among.into_iter().map(|only| (only, 1)).collect();
         }
-        let by_load =
-            |one: &usize, other: &usize| self.candidates[*one].by_load(&self.candidates[*other]);
+        let by_load = |one: &usize, other: &usize| self.by_load(*one, *other);
         among.sort_by(by_load);
         let length = |index: &usize| self.length(*index) as f64;
         let whole: f64 = among.iter().map(length).sum();
@@ -198,6 +231,32 @@ impl Balancer {
         }
         shares
     }
+}
+
+/// What a table of callers is drawn up by.
+pub(crate) fn parts(
+    candidates: &[Candidate],
+) -> impl ExactSizeIterator<Item = (InstanceId, u32)> + '_ {
+    let part = |candidate: &Candidate| (candidate.instance, candidate.weight.get());
+    candidates.iter().map(part)
+}
+
+/// How loaded each candidate is, in a unit that only these candidates share: by its flows, or by its
+/// part of all flows and its part of the processor's time together.
+fn loads(balance: Balance, candidates: &[Candidate]) -> Vec<u64> {
+    let by_processor = balance == Balance::LeastLoad;
+    // One more for each: the very first flow is no load that is worth a sibling's processor.
+    let flows = |candidate: &Candidate| u64::from(candidate.flows) + u64::from(by_processor);
+    let processor = |candidate: &Candidate| match by_processor {
+        true => u64::from(candidate.processor),
+        false => 0,
+    };
+    let all_flows: u64 = candidates.iter().map(flows).sum();
+    let all_processor: u64 = candidates.iter().map(processor).sum();
+    let load = |candidate: &Candidate| {
+        flows(candidate) * all_processor.max(1) + processor(candidate) * all_flows
+    };
+    candidates.iter().map(load).collect()
 }
 
 #[cfg(test)]

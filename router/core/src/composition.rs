@@ -6,6 +6,7 @@ use crate::name::AutomatonName;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 mod error;
@@ -57,10 +58,19 @@ pub struct Automaton {
     /// How long the flows of an instance that is replaced or taken away may go on.
     #[serde(default = "drain_unless_said")]
     pub drain: Duration,
+    /// The instances' parts of the flows, in the order of their numbers; [`WEIGHT`] where none stands.
+    #[serde(default)]
+    pub weights: Vec<NonZeroU32>,
+    /// How long an instance that has become ready takes to get its whole part.
+    #[serde(default)]
+    pub slow_start: Duration,
 }
 
 /// Most requests end by then, and an operator waits for it (as with Docker's and systemd's stops).
 pub const DRAIN: Duration = Duration::from_secs(10);
+
+/// An instance's part beside those of its siblings, unless the composition says another.
+pub const WEIGHT: NonZeroU32 = NonZeroU32::new(100).expect("not zero");
 
 fn drain_unless_said() -> Duration {
     DRAIN
@@ -152,8 +162,19 @@ pub enum Balance {
     /// Each in turn.
     #[default]
     RoundRobin,
-    /// The less loaded of two drawn at random (Mitzenmacher 2001).
+    /// The one with fewer flows of two drawn at random (Mitzenmacher 2001).
     TwoChoices,
+    /// The less loaded of two drawn at random, by flows and processor time.
+    LeastLoad,
+    /// Each caller has its own (Eisenbud et al. 2016).
+    Maglev,
+}
+
+impl Balance {
+    /// Whether its choices depend on how loaded instances are.
+    pub fn looks_at_loads(self) -> bool {
+        matches!(self, Balance::TwoChoices | Balance::LeastLoad)
+    }
 }
 
 /// What DNS answers for a service's own name.

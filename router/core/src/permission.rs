@@ -113,6 +113,8 @@ mod tests {
     fn automaton(ports: &[(u16, Transport)], needs: &[&str]) -> Automaton {
         Automaton {
             drain: crate::composition::DRAIN,
+            weights: Vec::new(),
+            slow_start: std::time::Duration::ZERO,
             command: vec!["true".into()],
             environment: BTreeMap::new(),
             user: None,

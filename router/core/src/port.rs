@@ -76,6 +76,8 @@ pub enum Input {
     },
     /// The kernel refused the entries of a flow that core opened.
     FlowRefused { forward: FlowKey },
+    /// Answer to [`Output::ReadProcessors`]: what each has used since it was made.
+    ProcessorsRead(Vec<(InstanceId, Duration)>),
     /// Answer to [`Output::ReadFlows`].
     FlowsRead(Vec<FlowReading>),
     /// What the kernel took of its supply since it was told last; answer to
@@ -147,6 +149,8 @@ pub enum Output {
     CloseAggregates(Vec<AggregateKey>),
     /// End all aggregates of earlier epochs of this cell, at once.
     SetEpoch { cell: EpochCell, epoch: Epoch },
+    /// Read how much of the processor instances have used; answered by [`Input::ProcessorsRead`].
+    ReadProcessors(Vec<InstanceId>),
     /// Answer an operator.
     Respond {
         request: RequestId,

@@ -1,6 +1,7 @@
 //! The Router: one host's service-layer router as a plain value.
 
 mod aggregates;
+mod balancing;
 mod config;
 mod decision;
 mod deploy;
@@ -11,12 +12,14 @@ mod first_packet;
 mod identities;
 mod instances;
 mod naming;
+mod processor;
 mod recover;
 mod rollout;
 mod services;
 mod upcall;
 pub mod view;
 mod vips;
+mod warmth;
 
 pub use config::RouterConfig;
 pub use deploy::OperatorError;
@@ -56,6 +59,8 @@ pub struct Router {
     flows: FlowTable,
     aggregates: Aggregates,
     errors: WaitingErrors,
+    /// When processor times are to be read, while anybody balances by them.
+    processors_due: Option<Moment>,
     drops: DropCounters,
     next_instance: InstanceId,
     /// Whether an operator stopped the host.
@@ -82,6 +87,7 @@ impl Router {
             flows: FlowTable::new(config.flow_limits, random.next_u64(), now),
             aggregates: Aggregates::new(),
             errors: WaitingErrors::new(),
+            processors_due: None,
             drops: DropCounters::default(),
             next_instance: InstanceId(1),
             stopping: false,
@@ -99,6 +105,7 @@ impl Router {
         match input {
             Input::Upcall { endpoint, frame } => self.upcall(endpoint, frame, now),
             Input::FlowsRead(readings) => self.flow_input(FlowInput::Read(readings), now),
+            Input::ProcessorsRead(used) => self.processors_read(used, now),
             Input::FlowRefused { forward } => {
                 self.drops.count(DropReason::KernelRefused);
                 self.flow_input(FlowInput::Refused(forward), now);
@@ -168,6 +175,7 @@ impl Router {
         while let Some((_, instance)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.instance_timeout(instance, now);
         }
+        self.processors_timeout(now);
         self.flows.handle_timeout(now);
         self.drain_flows();
     }
@@ -194,6 +202,7 @@ impl Router {
             self.identities.poll_timeout(),
             self.names.poll_timeout(),
             self.flows.poll_timeout(),
+            self.processors_due,
         ];
         others.into_iter().chain([instances]).flatten().min()
     }

@@ -427,6 +427,21 @@ mod tests {
     }
 
     #[test]
+    fn composition_of_an_older_version_is_read() {
+        let mut newer = composition(1);
+        let web = "web".parse().unwrap();
+        newer.automatons.insert(web, sample_automaton());
+        let mut older = serde_json::to_value(&newer).unwrap();
+        let web = &mut older["automatons"]["web"];
+        for younger in ["drain", "weights", "slow_start"] {
+            let removed = web.as_object_mut().unwrap().remove(younger);
+            assert!(removed.is_some(), "{younger}");
+        }
+        let read: Composition = decode(older.to_string().as_bytes()).unwrap();
+        assert_eq!(read, newer);
+    }
+
+    #[test]
     fn undone_drain_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let (mut journal, _) = Journal::open(&dir.path().join("j")).unwrap();
@@ -561,6 +576,8 @@ mod tests {
             balance: Default::default(),
             answer: Default::default(),
             drain: margay_core::composition::DRAIN,
+            weights: Vec::new(),
+            slow_start: Duration::ZERO,
         }
     }
 }

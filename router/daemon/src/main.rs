@@ -24,6 +24,7 @@ mod leftovers;
 mod logs;
 mod logs_command;
 mod probe;
+mod processors;
 mod protocol;
 mod render;
 mod reserve;

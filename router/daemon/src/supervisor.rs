@@ -1,5 +1,6 @@
 //! Carries out the effects that take time, in the order in which core asked for them.
 
+use crate::processors;
 use crate::worker::{self, Held, Task, Worker};
 use crate::world::{World, lock};
 use anyhow::{Context, Result};
@@ -92,6 +93,7 @@ impl Supervisor {
                 readiness, plan, ..
             } => self.task(plan, Task::Probe(readiness)),
             Output::RemoveInstance { instance, grace } => self.remove(instance, grace),
+            Output::ReadProcessors(instances) => processors::read(&self.world, instances),
             Output::Respond { request, outcome } => self.world.operators.answer(request, outcome),
             carried_out_by_the_router_thread => {
                 tracing::error!(

@@ -16,6 +16,7 @@ mod extinction;
 mod floods;
 mod kills;
 mod limits;
+mod loads;
 mod operators;
 mod outage;
 mod programs;

@@ -5,19 +5,30 @@ use proptest::prelude::*;
 use rand::{RngCore, SeedableRng, rngs::SmallRng};
 use std::collections::BTreeSet;
 
-const BALANCES: [Balance; 2] = [Balance::RoundRobin, Balance::TwoChoices];
+/// Those that spread the flows of one caller.
+const SPREADING: [Balance; 3] = [Balance::RoundRobin, Balance::TwoChoices, Balance::LeastLoad];
+
+const ALL: [Balance; 4] = [SPREADING[0], SPREADING[1], SPREADING[2], Balance::Maglev];
 
 /// A caller that is no candidate.
 const CALLER: InstanceId = InstanceId(1_000);
 
-/// A balancer over instances 0, 1, 2 and so on, with these weights and loads.
-fn balancer(balance: Balance, parts: &[(u32, u32)]) -> Balancer {
-    let candidate = |(index, (weight, load)): (u64, &(u32, u32))| Candidate {
-        instance: InstanceId(index),
+/// A balancer over instances 0, 1, 2 and so on, with these weights and flows.
+fn balancer(balance: Balance, given: &[(u32, u32)]) -> Balancer {
+    let candidate = |(index, (weight, flows)): (u64, &(u32, u32))| Candidate {
         weight: NonZeroU32::new(*weight).unwrap(),
-        load: *load,
+        flows: *flows,
+        ..Candidate::idle(InstanceId(index))
     };
-    Balancer::new(balance, (0..).zip(parts).map(candidate).collect())
+    over(balance, (0..).zip(given).map(candidate).collect())
+}
+
+fn over(balance: Balance, candidates: Vec<Candidate>) -> Balancer {
+    if balance != Balance::Maglev {
+        return Balancer::new(balance, candidates);
+    }
+    let lookup = Lookup::new(parts(&candidates).collect(), 16);
+    Balancer::consistent(candidates, Arc::new(lookup))
 }
 
 fn equal(balance: Balance, count: usize) -> Balancer {
@@ -51,7 +62,7 @@ fn fits(hits: u32, count: usize, share: f64) -> bool {
 
 #[test]
 fn nobody_is_chosen_from_nobody() {
-    for balance in BALANCES {
+    for balance in ALL {
         let nobody = balancer(balance, &[]);
         let draw = draws(7).next().unwrap();
         assert_eq!(nobody.choose(CALLER, draw), None);
@@ -91,6 +102,45 @@ fn two_choices_keeps_loads_closer_than_one_random_choice() {
 }
 
 #[test]
+fn least_load_looks_at_flows_and_at_the_processor() {
+    let candidates = |loads: [(u32, u32); 2]| {
+        let candidate = |(index, (flows, processor)): (u64, (u32, u32))| Candidate {
+            flows,
+            processor,
+            ..Candidate::idle(InstanceId(index))
+        };
+        (0..).zip(loads).map(candidate).collect::<Vec<_>>()
+    };
+    // Flows and processor time of either, and who takes all that is new.
+    let cases = [
+        ([(5, 100), (5, 900)], 0),
+        ([(9, 500), (5, 500)], 1),
+        ([(0, 700), (0, 200)], 1),
+        ([(3, 0), (7, 0)], 0),
+        // A fifth of the flows and half of the processor against the rest: the fifth wins.
+        ([(2, 500), (8, 500)], 0),
+        ([(6, 100), (4, 900)], 0),
+    ];
+    for (loads, least) in cases {
+        let balancer = over(Balance::LeastLoad, candidates(loads));
+        let hits = spread(&balancer, CALLER, 100, 5);
+        assert_eq!(hits[least], 100, "{loads:?}");
+    }
+}
+
+#[test]
+fn maglev_sends_a_caller_to_one_and_callers_to_all() {
+    let balancer = equal(Balance::Maglev, 4);
+    let mut servers = BTreeSet::new();
+    for caller in (100..200).map(InstanceId) {
+        let hits = spread(&balancer, caller, 20, 1);
+        assert!(hits.contains(&20), "{hits:?}");
+        servers.insert(hits.iter().position(|hits| *hits > 0));
+    }
+    assert_eq!(servers.len(), 4);
+}
+
+#[test]
 fn weights_make_turns_that_do_not_crowd() {
     let uneven = balancer(Balance::RoundRobin, &[(300, 0), (300, 0), (100, 0)]);
     let turns = draws(0).take(7).map(|draw| uneven.choose(CALLER, draw));
@@ -100,7 +150,7 @@ fn weights_make_turns_that_do_not_crowd() {
 
 #[test]
 fn caller_takes_its_own_flow_only_when_alone() {
-    for balance in BALANCES {
+    for balance in ALL {
         let own = InstanceId(1);
         let three = equal(balance, 3);
         assert_eq!(spread(&three, own, 1_000, 3)[1], 0);
@@ -116,7 +166,7 @@ fn caller_takes_its_own_flow_only_when_alone() {
 }
 
 fn any_balance() -> impl Strategy<Value = Balance> {
-    proptest::sample::select(&BALANCES[..])
+    proptest::sample::select(&ALL[..])
 }
 
 fn any_parts() -> impl Strategy<Value = Vec<(u32, u32)>> {
@@ -132,7 +182,7 @@ proptest! {
 
     #[test]
     fn equal_instances_take_equal_parts(
-        balance in any_balance(), count in 1usize..20, seed in any::<u32>(),
+        balance in proptest::sample::select(&SPREADING[..]), count in 1usize..20, seed in any::<u32>(),
     ) {
         let draws = 400 * count;
         let hits = spread(&equal(balance, count), CALLER, draws, seed.into());

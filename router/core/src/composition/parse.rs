@@ -12,6 +12,7 @@ use crate::name::AutomatonName;
 use ports::ports;
 use readiness::readiness;
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -27,18 +28,37 @@ const REPLICAS_MAX: u64 = 1024;
 /// A drain of an hour is a drain for ever: whoever rolls out waits for it.
 const DRAIN_MS_RANGE: RangeInclusive<u64> = 0..=3_600_000;
 
+/// A start slower than an hour is an instance that should have a smaller weight.
+const SLOW_START_MS_RANGE: RangeInclusive<u64> = 0..=3_600_000;
+
+/// A thousandth of a sibling's part is the least that is worth a name; none at all is a drain.
+const WEIGHT_RANGE: RangeInclusive<u64> = 1..=1_000;
+
 const ROOT_KEYS: [&str; 3] = ["composition", "automaton", "host"];
 const HOST_KEYS: [&str; 1] = ["needs"];
 const HEADER_KEYS: [&str; 2] = ["name", "version"];
-const AUTOMATON_KEYS: [&str; 11] = [
-    "command", "replicas", "ports", "needs", "ready", "affinity", "balance", "answer", "drain_ms",
-    "env", "user",
+const AUTOMATON_KEYS: [&str; 13] = [
+    "command",
+    "replicas",
+    "ports",
+    "needs",
+    "ready",
+    "affinity",
+    "balance",
+    "answer",
+    "weights",
+    "slow_start_ms",
+    "drain_ms",
+    "env",
+    "user",
 ];
 const AFFINITIES: [(&str, Affinity); 2] =
     [("prefer", Affinity::Prefer), ("strict", Affinity::Strict)];
-const BALANCES: [(&str, Balance); 2] = [
+const BALANCES: [(&str, Balance); 4] = [
     ("round-robin", Balance::RoundRobin),
     ("two-choices", Balance::TwoChoices),
+    ("least-load", Balance::LeastLoad),
+    ("maglev", Balance::Maglev),
 ];
 
 const ANSWERS: [(&str, Answering); 2] = [
@@ -149,6 +169,8 @@ fn automaton(reader: &mut Reader<'_>, section: &Section<'_>, names: &[&str]) -> 
     let replicas = reader.number(section, "replicas", 0..=REPLICAS_MAX);
     let replicas = replicas.and_then(|replicas| u32::try_from(replicas).ok());
     let ports = ports(reader, section).unwrap_or_default();
+    let slow_start = reader.number(section, "slow_start_ms", SLOW_START_MS_RANGE);
+    let weights = weights(reader, section, replicas.unwrap_or(1));
     let drain = reader.number(section, "drain_ms", DRAIN_MS_RANGE);
     Automaton {
         command: command.unwrap_or_default(),
@@ -167,8 +189,27 @@ fn automaton(reader: &mut Reader<'_>, section: &Section<'_>, names: &[&str]) -> 
         answer: reader
             .choice(section, "answer", &ANSWERS)
             .unwrap_or_default(),
+        weights: weights.unwrap_or_default(),
+        slow_start: Duration::from_millis(slow_start.unwrap_or_default()),
         drain: drain.map_or(DRAIN, Duration::from_millis),
     }
+}
+
+/// The instances' parts of the flows, in the order of their numbers.
+fn weights(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    replicas: u32,
+) -> Option<Vec<NonZeroU32>> {
+    let weights = reader.numbers(section, "weights", WEIGHT_RANGE)?;
+    let surplus = weights.get(replicas as usize);
+    if let Some((span, _)) = surplus {
+        let problem = format!("`weights` has {} numbers", weights.len());
+        let expected = format!("one for each replica, at most {replicas}");
+        reader.mistake(span.clone(), problem, expected);
+    }
+    let weight = |(_, weight): &(_, u64)| u32::try_from(*weight).ok().and_then(NonZeroU32::new);
+    Some(weights.iter().filter_map(weight).collect())
 }
 
 /// The words of a command: a program and its arguments.

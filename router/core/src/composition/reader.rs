@@ -237,6 +237,37 @@ impl<'t> Reader<'t> {
         number
     }
 
+    /// A list of whole numbers within `range`, each with its place, if `section` has `key`.
+    pub(super) fn numbers(
+        &mut self,
+        section: &Section<'_>,
+        key: &str,
+        range: RangeInclusive<u64>,
+    ) -> Option<Vec<(Range<usize>, u64)>> {
+        let value = section.table.get(key)?;
+        let (start, end) = (range.start(), range.end());
+        let expected = format!("a list of whole numbers from {start} to {end}");
+        let Some(list) = value.get_ref().as_array() else {
+            self.wrong_kind(value, key, expected);
+            return None;
+        };
+        let mut numbers = Vec::new();
+        for value in list.iter() {
+            let integer = value.get_ref().as_integer();
+            let number = integer.map(|it| u64::from_str_radix(it.as_str(), it.radix()));
+            let number = number.and_then(Result::ok).filter(|it| range.contains(it));
+            match number {
+                Some(number) => numbers.push((value.span(), number)),
+                None => {
+                    let found = self.text.get(value.span()).unwrap_or_default();
+                    let problem = format!("`{key}` holds {found}");
+                    self.mistake(value.span(), problem, &expected);
+                }
+            }
+        }
+        Some(numbers)
+    }
+
     /// One of a few words, if `section` has `key`.
     pub(super) fn choice<T: Copy>(
         &mut self,

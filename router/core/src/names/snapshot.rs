@@ -4,14 +4,13 @@ use super::answer::{Answer, ExtendedError, ServiceTarget, Zone};
 use super::{ANSWER_ADDRESSES_MAX, QuestionKind};
 use crate::address::{AddressPlan, InstanceAddresses, VirtualIp};
 use crate::balance::{Balancer, Candidate, Draw};
-use crate::composition::{Balance, CompositionName, Port, Transport};
+use crate::composition::{CompositionName, Port, Transport};
 use crate::id::{InstanceId, Version};
 use crate::name::{AutomatonName, ZONE};
 use foldhash::fast::FixedState;
 use rpds::HashTrieMapSync;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// A table whose copies share what they have in common. It is hashed without a secret: who declares
@@ -35,8 +34,8 @@ pub struct NamesSnapshot {
 pub struct NamedService {
     /// Its name below the zone.
     pub name: AutomatonName,
-    /// How its answers are ordered.
-    pub balance: Balance,
+    /// Orders its answers: between those of its instances that take flows, and only those.
+    pub balancer: Balancer,
     /// What its composition says of it.
     pub declaration: Arc<Declaration>,
     /// What is answered for its name in place of its instances, if anything.
@@ -71,8 +70,6 @@ pub struct NamedInstance {
     pub addresses: InstanceAddresses,
     /// Whether it takes flows.
     pub ready: bool,
-    /// How many flows it holds.
-    pub load: u32,
 }
 
 /// A service in the shape that answers are made from: candidates and addresses side by side.
@@ -158,10 +155,9 @@ impl NamesSnapshot {
     /// All that it holds but loads, in order.
     #[cfg(test)]
     pub(crate) fn held(&self) -> (BTreeMap<AutomatonName, String>, BTreeMap<IpAddr, &Holder>) {
-        let unloaded = |named: &NamedInstance| NamedInstance { load: 0, ..*named };
         let held = |service: &Service| {
-            let instances: Vec<_> = service.instances.iter().map(unloaded).collect();
-            let (declaration, vip) = (&service.declaration, &service.vip);
+            let (declaration, vip, instances) =
+                (&service.declaration, &service.vip, &service.instances);
             format!(
                 "{declaration:?} {vip:?} {instances:?} {:?}",
                 service.callers
@@ -207,21 +203,23 @@ fn addresses(named: &NamedInstance) -> [IpAddr; 4] {
 
 impl From<NamedService> for Service {
     fn from(service: NamedService) -> Self {
-        let ready = service.instances.iter().enumerate();
-        let ready = ready.filter(|(_, named)| named.ready);
-        let places: Vec<usize> = ready.map(|(place, _)| place).collect();
-        let ready = || places.iter().map(|place| &service.instances[*place]);
-        let candidate = |named: &NamedInstance| Candidate {
-            instance: named.instance,
-            weight: NonZeroU32::MIN,
-            load: named.load,
+        let instances = &service.instances;
+        let ids = instances.iter().map(|named| named.instance);
+        let by_id: BTreeMap<InstanceId, usize> = ids.zip(0..).collect();
+        let place = |candidate: &Candidate| {
+            let place = by_id.get(&candidate.instance).copied();
+            place.expect("candidates are instances")
         };
+        let places: Vec<usize> = service.balancer.candidates().iter().map(place).collect();
+        let called = places
+            .iter()
+            .map(|place| instances[*place].addresses.called);
         Service {
             name: service.name,
             declaration: service.declaration,
             vip: service.vip,
-            balancer: Balancer::new(service.balance, ready().map(candidate).collect()),
-            called: ready().map(|named| named.addresses.called).collect(),
+            called: called.collect(),
+            balancer: service.balancer,
             places,
             instances: service.instances,
             callers: service.callers,

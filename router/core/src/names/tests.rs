@@ -4,6 +4,7 @@ mod longer_names;
 
 use super::*;
 use crate::address::{AddressPlan, InstanceAddresses, Ipv4Block, VirtualIp};
+use crate::balance::{Balancer, Candidate};
 use crate::composition::{Balance, Port, Transport};
 use crate::id::Version;
 use proptest::prelude::*;
@@ -30,15 +31,19 @@ fn instance(id: u64) -> NamedInstance {
             caller: vip(caller_v4, caller_v6),
         },
         ready: true,
-        load: 0,
     }
+}
+
+fn balancer(balance: Balance, ids: impl Iterator<Item = u64>) -> Balancer {
+    let idle = |id| Candidate::idle(InstanceId(id));
+    Balancer::new(balance, ids.map(idle).collect())
 }
 
 fn service(name: &str, balance: Balance, instances: u64, callers: &[u64]) -> NamedService {
     let port = |port, protocol| Port { port, protocol };
     NamedService {
         name: name.parse().unwrap(),
-        balance,
+        balancer: balancer(balance, 1..=instances),
         declaration: Arc::new(Declaration {
             composition: "shop".parse().unwrap(),
             version: Version(3),
@@ -183,6 +188,7 @@ proptest! {
         // Instance 7 would be the caller itself.
         let mut web = service("web", balance, instances, &[7]);
         web.instances = (11..11 + instances).map(instance).collect();
+        web.balancer = balancer(balance, 11..11 + instances);
         let names = NamesSnapshot::new(plan(), [web]);
         let mut firsts = BTreeMap::new();
         for count in 0..400 * instances {

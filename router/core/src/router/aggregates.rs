@@ -8,7 +8,6 @@ use crate::aggregate::{
 };
 use crate::balance::Balancer;
 use crate::choice::Choice;
-use crate::composition::Balance;
 use crate::flow_table::{FlowInput, OpenRequest};
 use crate::id::{EndpointIndex, InstanceId, SlotIndex};
 use crate::moment::Moment;
@@ -111,7 +110,7 @@ impl Router {
             Choice::Called => vec![request.server.instance],
             Choice::Balanced | Choice::Sibling(_) => {
                 let ring = ring(&self.balancer(service), client, service.turn.get());
-                if service.balance == Balance::TwoChoices {
+                if service.balance.looks_at_loads() {
                     self.aggregates.by_load.insert(service_cell);
                 }
                 ring

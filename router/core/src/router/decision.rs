@@ -4,7 +4,7 @@ use super::Router;
 use super::identities::Holder;
 use super::instances::Instance;
 use super::services::Service;
-use crate::balance::{Balancer, Candidate, Draw};
+use crate::balance::Draw;
 use crate::choice::{Absence, Choice};
 use crate::composition::Affinity;
 use crate::drop_reason::DropReason;
@@ -14,7 +14,6 @@ use crate::id::InstanceId;
 use crate::service_table::{Action, CountedRule};
 use rand::RngCore;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 
 /// A first packet, as far as a decision depends on it.
 #[derive(Clone, Copy, Debug)]
@@ -170,24 +169,6 @@ impl Router {
         let balancer = self.balancer(service);
         let chosen = balancer.choose(caller, draw)?;
         self.instances.get(&balancer.candidates()[chosen].instance)
-    }
-
-    /// Balances between the instances of `service` that take flows now.
-    pub(super) fn balancer(&self, service: &Service) -> Balancer {
-        let ids = service.instances.iter();
-        let ready = ids.filter_map(|id| self.taking_flows(*id));
-        let candidate = |instance: &Instance| Candidate {
-            instance: instance.plan.instance,
-            weight: NonZeroU32::MIN,
-            load: self.flows.load(instance.plan.instance),
-        };
-        Balancer::new(service.balance, ready.map(candidate).collect())
-    }
-
-    /// An instance, if it takes new flows.
-    fn taking_flows(&self, id: InstanceId) -> Option<&Instance> {
-        let instance = self.instances.get(&id)?;
-        (instance.life.is_ready() && instance.network.is_some()).then_some(instance)
     }
 }
 

@@ -118,6 +118,7 @@ impl Router {
     ) -> usize {
         self.declare(name, before.as_ref());
         self.give_up_vips(now);
+        self.watch_processors(now);
         self.begin_planned(plans, now);
         self.adapt_probes(now);
         let ended = self.end_unwanted(now);

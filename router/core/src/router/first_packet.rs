@@ -2,7 +2,6 @@
 
 use super::Router;
 use super::decision::{Arrival, Count, Draws};
-use crate::composition::Balance;
 use crate::drop_reason::DropReason;
 use crate::flow_key::Protocol;
 use crate::flow_table::OpenRequest;
@@ -74,7 +73,7 @@ impl Router {
             return;
         };
         let service = self.services.find(automaton);
-        if service.is_some_and(|service| service.balance == Balance::TwoChoices) {
+        if service.is_some_and(|service| service.balance.looks_at_loads()) {
             self.names.load_changed(automaton, now);
         }
     }

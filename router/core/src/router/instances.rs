@@ -1,6 +1,8 @@
 //! What happens to single instances, and what follows for locations, flows and names.
 
 use super::Router;
+use super::processor::Processor;
+use super::warmth::Warmth;
 use crate::composition::Readiness;
 use crate::flow_table::{FlowInput, Party};
 use crate::id::{EndpointIndex, InstanceId, LocationIndex};
@@ -22,6 +24,10 @@ pub(super) struct Instance {
     pub(super) readiness: Option<Readiness>,
     /// When it must go although its successor is not ready.
     pub(super) retire_at: Option<Moment>,
+    /// Whether its program was started since it was ready last.
+    fresh: bool,
+    pub(super) warmth: Warmth,
+    pub(super) processor: Processor,
     /// How its program ended last, or what could not be made.
     pub(super) last_error: Option<String>,
     /// Its place in the Router's timers.
@@ -84,6 +90,9 @@ impl Router {
             network: None,
             readiness,
             retire_at: None,
+            fresh: false,
+            warmth: Warmth::WHOLE,
+            processor: Processor::default(),
             last_error: None,
             timer: None,
         };
@@ -114,6 +123,9 @@ impl Router {
     }
 
     pub(super) fn started(&mut self, id: InstanceId, now: Moment) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.fresh = true;
+        }
         self.live(id, LifecycleInput::Started, now);
     }
 
@@ -192,6 +204,11 @@ impl Router {
     pub(super) fn instance_timeout(&mut self, id: InstanceId, now: Moment) {
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.life.handle_timeout(now);
+            if instance.warmth.handle_timeout(now) {
+                let service = instance.plan.name.automaton.clone();
+                self.names.load_changed(&service, now);
+                self.service_changed(&service);
+            }
         }
         self.follow(id, now);
         let instance = self.instances.get(&id);
@@ -243,7 +260,12 @@ impl Router {
                         grace,
                     }
                 }
-                LifecycleOutput::Ready(_) => {
+                LifecycleOutput::Ready(ready) => {
+                    if ready && std::mem::take(&mut instance.fresh) {
+                        let service = self.services.find(&instance.plan.name.automaton);
+                        let slow_start = service.map(|service| service.slow_start);
+                        instance.warmth = Warmth::new(slow_start.unwrap_or_default(), now);
+                    }
                     let service = plan.name.automaton.clone();
                     self.service_changed(&service);
                     self.names.changed(&service);
@@ -269,7 +291,8 @@ impl Router {
             return;
         };
         let due = instance.life.poll_timeout().into_iter();
-        let due = due.chain(instance.retire_at).min();
+        let due = due.chain(instance.retire_at);
+        let due = due.chain(instance.warmth.poll_timeout()).min();
         let before = std::mem::replace(&mut instance.timer, due);
         if let Some(before) = before {
             self.timers.remove(&(before, id));

@@ -129,7 +129,7 @@ impl Router {
         let host = host_sees.then_some(InstanceId::HOST);
         Some(NamedService {
             name: name.clone(),
-            balance: service.balance,
+            balancer: self.balancer(service),
             declaration: Arc::clone(&service.declaration),
             vip: self.identities.vip(name),
             instances: self.named_instances(&service.instances),
@@ -166,7 +166,6 @@ impl Router {
             version: instance.plan.version,
             addresses: instance.plan.addresses,
             ready: instance.life.is_ready(),
-            load: self.flows.load(instance.plan.instance),
         });
         let mut named: Vec<_> = named.collect();
         named.sort_by_key(|one| (one.ordinal, !one.ready, Reverse(one.instance)));

@@ -20,6 +20,7 @@ impl Router {
         for name in self.compositions.keys().cloned().collect::<Vec<_>>() {
             self.declare(&name, None);
         }
+        self.watch_processors(now);
         for removed in recovery.quarantined {
             self.identities.quarantine(&removed, now);
         }

@@ -1,6 +1,7 @@
 //! What the compositions declare: services, rules for their first packets, permission.
 
 use super::config::RouterConfig;
+use crate::balance::Lookup;
 use crate::composition::{Affinity, Automaton, Balance, Composition};
 use crate::id::InstanceId;
 use crate::name::{AutomatonName, SitePath};
@@ -8,9 +9,11 @@ use crate::names::Declaration;
 use crate::permission::Permissions;
 use crate::service_id::{ServiceId, ServiceIdPrefix};
 use crate::service_table::{Action, Rule, ServiceTable};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A declared service.
 #[derive(Debug)]
@@ -18,6 +21,14 @@ pub(super) struct Service {
     pub(super) id: ServiceId,
     pub(super) affinity: Affinity,
     pub(super) balance: Balance,
+    /// How many instances are declared.
+    pub(super) replicas: u32,
+    /// The instances' parts of the flows, in the order of their numbers.
+    pub(super) weights: Vec<NonZeroU32>,
+    /// How long an instance that has become ready takes to get its whole part.
+    pub(super) slow_start: Duration,
+    /// Where callers are sent, as drawn up last.
+    pub(super) lookup: RefCell<Option<Arc<Lookup>>>,
     /// What DNS tells of it, shared with every snapshot of names.
     pub(super) declaration: Arc<Declaration>,
     /// Its instances, ready or not.
@@ -116,6 +127,10 @@ impl Services {
             }),
             affinity: automaton.affinity,
             balance: automaton.balance,
+            replicas: automaton.replicas,
+            weights: automaton.weights.clone(),
+            slow_start: automaton.slow_start,
+            lookup: RefCell::default(),
             instances,
             turn,
         }

@@ -1,6 +1,7 @@
 //! The Router in a world that does as it is told.
 
 mod aggregates;
+mod balancing;
 mod binding;
 mod deploying;
 mod explaining;

@@ -4,6 +4,7 @@ use super::zone;
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
 use margay_core::address::{AddressPlan, InstanceAddresses, Ipv4Block, VirtualIp};
+use margay_core::balance::{Balancer, Candidate};
 use margay_core::composition::Balance;
 use margay_core::id::{InstanceId, Version};
 use margay_core::names::{Declaration, NamedInstance, NamedService, NamesSnapshot};
@@ -42,11 +43,11 @@ pub fn serve(addr: SocketAddr) -> Result<()> {
                 caller: called,
             },
             ready: true,
-            load: 0,
         };
+        let candidate = Candidate::idle(instance.instance);
         services.push(NamedService {
             name: named.name.parse()?,
-            balance: Balance::RoundRobin,
+            balancer: Balancer::new(Balance::RoundRobin, vec![candidate]),
             declaration: Arc::clone(&declaration),
             vip: None,
             instances: vec![instance],

@@ -71,6 +71,8 @@ fn good_file_means_what_it_says() {
         balance: Balance::TwoChoices,
         answer: Answering::Instances,
         drain: DRAIN,
+        weights: Vec::new(),
+        slow_start: Duration::ZERO,
     };
     assert_eq!(shop.automatons["web"], web);
     let probe = |name: &str| shop.automatons[name].ready.clone().unwrap();
@@ -106,6 +108,19 @@ fn what_is_left_out_has_its_default() {
     assert!(b.ports.is_empty() && b.needs.is_empty() && b.environment.is_empty());
 }
 
+#[test]
+fn how_flows_are_balanced_is_read() {
+    let keys = "balance = \"maglev\"\nweights = [1000, 1]\nslow_start_ms = 5000\ndrain_ms = 0";
+    let text = SHOP.replace("balance = \"two-choices\"", keys);
+    let web = Composition::parse(&text).unwrap().automatons["web"].clone();
+    let weights: Vec<u32> = web.weights.iter().map(|weight| weight.get()).collect();
+    assert_eq!((web.balance, weights), (Balance::Maglev, vec![1_000, 1]));
+    assert_eq!(
+        (web.slow_start, web.drain),
+        (Duration::from_secs(5), Duration::ZERO)
+    );
+}
+
 /// Slips in the example, each as the line that goes, the one that comes, and what is then told.
 const WRONG_FILES: &str = include_str!("wrong_files.txt");
 
@@ -120,7 +135,7 @@ fn wrong_files_are_told_what_where_and_what_to_do() {
         let (_, expected) = slip.split_at(slip.find("error: ").unwrap());
         assert_eq!(told(&marked("- "), &marked("+ ")), expected, "{slip}");
     }
-    assert_eq!(slips.len(), 39);
+    assert_eq!(slips.len(), 43);
 }
 
 #[test]
@@ -140,7 +155,7 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_text() {
         error.to_string(),
         "line 3, column 11: `version` is 0; expected a whole number from 1 up\n\
          line 7, column 1: automaton `web` has no key `replica`; expected `command`, `replicas`, \
-         `ports`, `needs`, `ready`, `affinity`, `balance`, `answer`, `drain_ms`, `env` or `user` (did you mean `replicas`?)\n\
+         `ports`, `needs`, `ready`, `affinity`, `balance`, `answer`, `weights`, `slow_start_ms`, `drain_ms`, `env` or `user` (did you mean `replicas`?)\n\
          line 23, column 10: no automaton is called `wbe`; expected `shopper`, `store` or `web` (did you mean \
          `web`?)"
     );

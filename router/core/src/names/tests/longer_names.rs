@@ -94,6 +94,7 @@ fn number_that_no_instance_has_does_not_exist_and_no_number_has_two_forms() {
 fn instance_that_is_not_ready_exists_and_is_in_no_answer_of_its_service() {
     let mut web = service("web", Balance::RoundRobin, 2, &[7]);
     web.instances[1].ready = false;
+    web.balancer = balancer(Balance::RoundRobin, 1..=1);
     let names = NamesSnapshot::new(plan(), [web]);
     let waits = Answer::NoData(Zone::SERVICES, Some(ExtendedError::NOT_READY));
     assert_eq!(ask(&names, "2.web.matrix", QuestionKind::A, 0), waits);

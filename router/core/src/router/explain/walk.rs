@@ -130,7 +130,7 @@ impl<'a> Walk<'a> {
         let count = candidates.clone().count();
         let shown = candidates.take(CANDIDATES_SHOWN).map(|candidate| {
             let name = self.router.name_of(candidate.instance);
-            format!("{name} ({})", plural(candidate.load, "flow"))
+            format!("{name} ({})", plural(candidate.flows, "flow"))
         });
         let shown: Vec<String> = shown.collect();
         let more = match count.saturating_sub(CANDIDATES_SHOWN) {

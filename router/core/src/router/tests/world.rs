@@ -40,6 +40,8 @@ pub(super) struct World {
     pub(super) counters: BTreeMap<FlowKey, (SlotReading, SlotReading)>,
     pub(super) locations: BTreeMap<LocationIndex, u32>,
     pub(super) compositions: BTreeMap<String, Composition>,
+    /// What instances have used of the processor.
+    pub(super) processors: BTreeMap<InstanceId, Duration>,
     /// Instances that an operator drained.
     pub(super) drained: BTreeSet<InstanceId>,
     /// What the kernel decides by itself.
@@ -75,6 +77,7 @@ impl World {
             counters: BTreeMap::new(),
             locations: BTreeMap::new(),
             compositions: BTreeMap::new(),
+            processors: BTreeMap::new(),
             drained: BTreeSet::new(),
             kernel: Kernel::default(),
             log: Vec::new(),
@@ -217,6 +220,18 @@ impl World {
                 let found = self.flows.contains_key(&key) || self.flows.values().any(known);
                 assert!(found, "what is sent back finds its flow");
             }
+            Output::ReadFlows(_) | Output::ReadProcessors(_) => self.read(output),
+            Output::Probe { .. }
+            | Output::PublishNames(_)
+            | Output::Inject { .. }
+            | Output::Respond { .. } => {}
+            for_the_kernel => self.carry_out_by_kernel(for_the_kernel),
+        }
+    }
+
+    /// Answers what is asked of the kernel.
+    fn read(&mut self, output: &Output) {
+        let report = match output {
             Output::ReadFlows(slots) => {
                 let read = slots.iter().map(|slots| {
                     let counters = self.counters.get(&slots.forward_key);
@@ -227,14 +242,15 @@ impl World {
                         reverse,
                     }
                 });
-                self.reports.push_back(Input::FlowsRead(read.collect()));
+                Input::FlowsRead(read.collect())
             }
-            Output::Probe { .. }
-            | Output::PublishNames(_)
-            | Output::Inject { .. }
-            | Output::Respond { .. } => {}
-            for_the_kernel => self.carry_out_by_kernel(for_the_kernel),
-        }
+            Output::ReadProcessors(instances) => {
+                let used = |id: &InstanceId| Some((*id, *self.processors.get(id)?));
+                Input::ProcessorsRead(instances.iter().filter_map(used).collect())
+            }
+            other => panic!("{other:?} asks for nothing"),
+        };
+        self.reports.push_back(report);
     }
 
     fn close(&mut self, flows: &[FlowKeys]) {

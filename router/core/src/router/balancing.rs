@@ -1,0 +1,49 @@
+//! Between whom a service's flows are balanced now, and with which parts and loads.
+
+use super::Router;
+use super::instances::Instance;
+use super::services::Service;
+use crate::balance::{Balancer, Candidate, Lookup, parts};
+use crate::composition::{Balance, WEIGHT};
+use crate::id::InstanceId;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+impl Router {
+    /// Balances between the instances of `service` that take flows now.
+    pub(super) fn balancer(&self, service: &Service) -> Balancer {
+        let ids = service.instances.iter();
+        let taking = ids.filter_map(|id| self.taking_flows(*id));
+        let candidate = |instance: &Instance| Candidate {
+            instance: instance.plan.instance,
+            weight: part(service, instance),
+            flows: self.flows.load(instance.plan.instance),
+            processor: instance.processor.permille(),
+        };
+        let candidates: Vec<Candidate> = taking.map(candidate).collect();
+        if service.balance != Balance::Maglev {
+            return Balancer::new(service.balance, candidates);
+        }
+        let mut known = service.lookup.borrow_mut();
+        let fits = known.take().filter(|it| it.is_for(parts(&candidates)));
+        let lookup = fits.unwrap_or_else(|| {
+            let parts = parts(&candidates).collect();
+            Arc::new(Lookup::new(parts, service.replicas))
+        });
+        *known = Some(Arc::clone(&lookup));
+        Balancer::consistent(candidates, lookup)
+    }
+
+    /// An instance, if it takes new flows.
+    pub(super) fn taking_flows(&self, id: InstanceId) -> Option<&Instance> {
+        let instance = self.instances.get(&id)?;
+        (instance.life.is_ready() && instance.network.is_some()).then_some(instance)
+    }
+}
+
+/// An instance's part of its service's flows: what is declared, and of that as much as it is warm.
+fn part(service: &Service, instance: &Instance) -> NonZeroU32 {
+    let place = instance.plan.name.ordinal as usize - 1;
+    let weight = service.weights.get(place).copied().unwrap_or(WEIGHT);
+    weight.saturating_mul(instance.warmth.steps())
+}
