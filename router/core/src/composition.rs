@@ -48,6 +48,9 @@ pub struct Automaton {
     pub needs: BTreeSet<AutomatonName>,
     /// When an instance counts as ready; `None`: as soon as its program runs.
     pub ready: Option<Readiness>,
+    /// When a program counts as hung and is killed; `None`: never.
+    #[serde(default)]
+    pub alive: Option<Liveness>,
     /// What happens to a new flow whose instance is gone.
     pub affinity: Affinity,
     /// How flows spread over the instances.
@@ -104,7 +107,7 @@ impl From<Transport> for Protocol {
     }
 }
 
-/// A readiness probe.
+/// A readiness probe, or how a liveness probe asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
     /// What is asked.
@@ -115,7 +118,16 @@ pub struct Readiness {
     pub timeout: Duration,
 }
 
-/// What a readiness probe asks.
+/// A liveness probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Liveness {
+    /// What is asked, and how often.
+    pub asked: Readiness,
+    /// After so many failures in a row the program is killed.
+    pub failures: u32,
+}
+
+/// What a probe asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Probe {
     /// A TCP connection to the port opens.

@@ -112,6 +112,7 @@ mod tests {
 
     fn automaton(ports: &[(u16, Transport)], needs: &[&str]) -> Automaton {
         Automaton {
+            alive: None,
             drain: crate::composition::DRAIN,
             weights: Vec::new(),
             slow_start: std::time::Duration::ZERO,

@@ -10,7 +10,7 @@
 
 use crate::address::InstanceAddresses;
 use crate::aggregate::{Aggregate, AggregateKey, Epoch, EpochCell};
-use crate::composition::{Composition, CompositionName, Readiness};
+use crate::composition::{Composition, CompositionName, Liveness, Readiness};
 use crate::flow_key::FlowKey;
 use crate::id::{EndpointIndex, InstanceId, LocationIndex, RequestId, SlotIndex, Version};
 use crate::moment::Moment;
@@ -67,6 +67,11 @@ pub enum Input {
     InstanceRemoved { instance: InstanceId },
     /// A readiness probe changed its mind.
     Readiness { instance: InstanceId, ready: bool },
+    /// A liveness probe was answered well, or why it was not.
+    Liveness {
+        instance: InstanceId,
+        verdict: Result<(), String>,
+    },
     /// The instance's device or namespace vanished behind our back.
     DeviceLost { instance: InstanceId },
     /// The kernel hands up a packet that no flow table entry matched.
@@ -112,6 +117,14 @@ pub enum Output {
         readiness: Option<Readiness>,
         plan: Arc<InstancePlan>,
     },
+    /// Ask the instance's program again and again whether it is alive; `None` ends that.
+    Watch {
+        instance: InstanceId,
+        liveness: Option<Liveness>,
+        plan: Arc<InstancePlan>,
+    },
+    /// Kill the instance's program; the keeper starts it again.
+    KillProcess { instance: InstanceId },
     /// Answer DNS from this snapshot from now on.
     PublishNames(Arc<NamesSnapshot>),
     /// Point a location cell at a device (`None`: nowhere; packets are dropped with a reason).

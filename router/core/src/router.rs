@@ -11,6 +11,7 @@ mod explain;
 mod first_packet;
 mod identities;
 mod instances;
+mod liveness;
 mod naming;
 mod processor;
 mod recover;
@@ -160,6 +161,7 @@ impl Router {
             Input::Readiness { instance, ready } => {
                 self.live(instance, LifecycleInput::Probed { ready }, now);
             }
+            Input::Liveness { instance, verdict } => self.pulse_felt(instance, verdict),
             Input::DeviceLost { instance } => self.device_lost(instance, now),
         }
     }

@@ -234,7 +234,7 @@ async fn ps(world: &World) -> Result<Value> {
                 called_v6: view.addresses.called.v6.to_string(),
                 caller_v4: view.addresses.caller.v4.to_string(),
                 caller_v6: view.addresses.caller.v6.to_string(),
-                problem: problem.filter(|_| !view.ready),
+                problem: problem.filter(|_| !view.ready || view.was_killed),
             }
         })
         .collect();

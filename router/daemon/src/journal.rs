@@ -433,7 +433,7 @@ mod tests {
         newer.automatons.insert(web, sample_automaton());
         let mut older = serde_json::to_value(&newer).unwrap();
         let web = &mut older["automatons"]["web"];
-        for younger in ["drain", "weights", "slow_start"] {
+        for younger in ["alive", "drain", "weights", "slow_start"] {
             let removed = web.as_object_mut().unwrap().remove(younger);
             assert!(removed.is_some(), "{younger}");
         }
@@ -575,6 +575,7 @@ mod tests {
             affinity: Default::default(),
             balance: Default::default(),
             answer: Default::default(),
+            alive: None,
             drain: margay_core::composition::DRAIN,
             weights: Vec::new(),
             slow_start: Duration::ZERO,

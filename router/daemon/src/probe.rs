@@ -1,4 +1,4 @@
-//! Readiness: asks an instance, from inside its own network, whether it can serve.
+//! Readiness and liveness: asks an instance, from inside its own network, whether it can serve.
 
 use margay_core::composition::{Probe, Readiness};
 use margay_core::id::InstanceId;
@@ -38,25 +38,33 @@ pub struct Subject {
 /// What a probe found: nothing, or why the instance cannot serve.
 pub type Verdict = Result<(), String>;
 
-/// Probes for ever and calls `found` with the first verdict and each that differs from the last.
-pub async fn watch(subject: Subject, readiness: Readiness, found: impl Fn(Verdict)) {
-    let mut ticks = interval(readiness.every);
+/// Probes for ever and tells `found` each verdict.
+pub async fn ask_on(subject: Subject, asked: Readiness, mut found: impl FnMut(Verdict)) {
+    let mut ticks = interval(asked.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Nothing is taken for granted: the instance may count as ready from an earlier run.
-    let mut last = None;
     loop {
         ticks.tick().await;
-        let verdict = match timeout(readiness.timeout, ask(&subject, &readiness.probe)).await {
+        let verdict = match timeout(asked.timeout, ask(&subject, &asked.probe)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(format!("{}: {error}", readiness.probe)),
+            Ok(Err(error)) => Err(format!("{}: {error}", asked.probe)),
             Err(_) => Err(format!(
                 "{}: no answer in {} ms",
-                readiness.probe,
-                readiness.timeout.as_millis()
+                asked.probe,
+                asked.timeout.as_millis()
             )),
         };
+        found(verdict);
+    }
+}
+
+/// Tells `found` the first verdict on `instance` and each that differs from the last.
+///
+/// Nothing is taken for granted: the instance may count as ready from an earlier run.
+pub fn changes(instance: InstanceId, found: impl Fn(Verdict)) -> impl FnMut(Verdict) {
+    let mut last = None;
+    move |verdict| {
         if last.as_ref() != Some(&verdict) {
-            tracing::debug!(instance = %subject.instance, ?verdict, "readiness");
+            tracing::debug!(%instance, ?verdict, "readiness");
             found(verdict.clone());
             last = Some(verdict);
         }

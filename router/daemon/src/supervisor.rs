@@ -92,6 +92,8 @@ impl Supervisor {
             Output::Probe {
                 readiness, plan, ..
             } => self.task(plan, Task::Probe(readiness)),
+            Output::Watch { liveness, plan, .. } => self.task(plan, Task::Watch(liveness)),
+            Output::KillProcess { instance } => kill(&self.world, instance),
             Output::RemoveInstance { instance, grace } => self.remove(instance, grace),
             Output::ReadProcessors(instances) => processors::read(&self.world, instances),
             Output::Respond { request, outcome } => self.world.operators.answer(request, outcome),
@@ -128,4 +130,16 @@ impl Supervisor {
                 .input(margay_core::port::Input::InstanceRemoved { instance }),
         }
     }
+}
+
+/// Kills an instance's program, past whatever its worker has under way.
+fn kill(world: &Arc<World>, instance: InstanceId) {
+    let world = Arc::clone(world);
+    tokio::spawn(async move {
+        tracing::info!(%instance, "the instance's program is not alive; killing it");
+        let killed = world.keeper.call(move |keeper| keeper.kill(instance)).await;
+        if let Err(error) = killed {
+            tracing::warn!(%instance, "cannot kill: {error:#}");
+        }
+    });
 }

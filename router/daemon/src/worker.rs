@@ -4,7 +4,7 @@ use crate::probe::{self, Subject};
 use crate::world::World;
 use crate::{instance_etc, logs};
 use anyhow::{Context, Result};
-use margay_core::composition::Readiness;
+use margay_core::composition::{Liveness, Readiness};
 use margay_core::id::{EndpointIndex, InstanceId};
 use margay_core::port::{Input, InstancePlan};
 use margay_datapath::endpoints::EndpointConfig;
@@ -36,6 +36,8 @@ pub enum Task {
     Start,
     /// Probe it from now on, or no longer.
     Probe(Option<Readiness>),
+    /// Ask it from now on whether it is alive, or no longer.
+    Watch(Option<Liveness>),
     /// End it and take everything away; the task ends with it.
     Remove(Duration),
 }
@@ -57,6 +59,7 @@ pub struct Worker {
     plan: Arc<InstancePlan>,
     held: Held,
     probe: Option<JoinHandle<()>>,
+    pulse: Option<JoinHandle<()>>,
 }
 
 impl Worker {
@@ -73,6 +76,7 @@ impl Worker {
             plan,
             held,
             probe: None,
+            pulse: None,
         };
         tokio::spawn(async move {
             while let Some(task) = tasks.recv().await {
@@ -96,7 +100,11 @@ impl Worker {
             Task::Prepare => self.prepare().await,
             Task::Start => self.start().await,
             Task::Probe(readiness) => {
-                self.watch(readiness);
+                self.probe(readiness);
+                Ok(())
+            }
+            Task::Watch(liveness) => {
+                self.watch(liveness);
                 Ok(())
             }
             Task::Remove(grace) => {
@@ -204,35 +212,51 @@ impl Worker {
         Ok(())
     }
 
-    fn watch(&mut self, readiness: Option<Readiness>) {
+    fn probe(&mut self, readiness: Option<Readiness>) {
         if let Some(probe) = self.probe.take() {
             probe.abort();
         }
-        let (Some(readiness), Some(namespace)) = (readiness, self.held.namespace.clone()) else {
+        let (Some(readiness), Some(subject)) = (readiness, self.subject()) else {
             return;
         };
-        let subject = Subject {
-            instance: self.instance(),
-            namespace,
-            address: IpAddr::V4(self.plan.addresses.called.v4),
-            run: self.world.directories.run.clone(),
+        let (world, instance) = (self.world.clone(), self.instance());
+        let found = move |verdict: probe::Verdict| {
+            let ready = verdict.is_ok();
+            world
+                .instances
+                .update(instance, |facts| facts.probe_failure = verdict.err());
+            world.router.input(Input::Readiness { instance, ready });
+        };
+        let found = probe::changes(instance, found);
+        self.probe = Some(tokio::spawn(probe::ask_on(subject, readiness, found)));
+    }
+
+    fn watch(&mut self, liveness: Option<Liveness>) {
+        if let Some(pulse) = self.pulse.take() {
+            pulse.abort();
+        }
+        let (Some(liveness), Some(subject)) = (liveness, self.subject()) else {
+            return;
         };
         let (world, instance) = (self.world.clone(), self.instance());
-        self.probe = Some(tokio::spawn(probe::watch(
-            subject,
-            readiness,
-            move |verdict| {
-                let ready = verdict.is_ok();
-                world
-                    .instances
-                    .update(instance, |facts| facts.probe_failure = verdict.err());
-                world.router.input(Input::Readiness { instance, ready });
-            },
-        )));
+        let found = move |verdict| world.router.input(Input::Liveness { instance, verdict });
+        let asked = liveness.asked;
+        self.pulse = Some(tokio::spawn(probe::ask_on(subject, asked, found)));
+    }
+
+    /// Whom probes ask, if it has a network.
+    fn subject(&self) -> Option<Subject> {
+        Some(Subject {
+            instance: self.instance(),
+            namespace: self.held.namespace.clone()?,
+            address: IpAddr::V4(self.plan.addresses.called.v4),
+            run: self.world.directories.run.clone(),
+        })
     }
 
     /// Takes everything away; what fails is logged and does not stop the rest.
     async fn remove(&mut self, grace: Duration) {
+        self.probe(None);
         self.watch(None);
         let instance = self.instance();
         self.end_processes(grace).await;

@@ -186,6 +186,12 @@ impl KeeperClient {
         self.done(&Request::Stop { instance, grace_ms }, &[])
     }
 
+    /// Kills all of an instance's processes at once. It counts as a program that ended by itself:
+    /// [`Event::Exited`] follows, and it is started again if it shall be.
+    pub fn kill(&self, instance: InstanceId) -> Result<(), KeeperError> {
+        self.done(&Request::Kill { instance }, &[])
+    }
+
     /// Forgets an instance, killing it if it still runs, and releases its namespace, log pipe and
     /// cgroup. Returns at once; what is unknown is already removed.
     pub fn remove(&self, instance: InstanceId) -> Result<(), KeeperError> {

@@ -283,6 +283,11 @@ impl Keeper {
                 stopped.map_err(|error| error.to_string())?;
                 done
             }
+            Request::Kill { instance } => {
+                let killed = self.instances.kill(instance);
+                killed.map_err(|error| error.to_string())?;
+                done
+            }
             Request::Remove { instance } => {
                 self.instances.remove(instance, &mut self.store, now());
                 done

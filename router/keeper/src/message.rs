@@ -134,6 +134,7 @@ pub(crate) enum Request {
     CreateNamespace { instance: InstanceId },
     Start(ProcessSpec),
     Stop { instance: InstanceId, grace_ms: u64 },
+    Kill { instance: InstanceId },
     Remove { instance: InstanceId },
     List { after: Option<InstanceId> },
     Upgrade { binary: PathBuf },

@@ -55,6 +55,27 @@ fn a_program_that_ends_is_started_again_after_a_growing_wait() {
 }
 
 #[test]
+fn a_program_that_is_killed_on_request_is_started_again() {
+    let lab = Lab::new();
+    let mut events = lab.client.subscribe().unwrap();
+    let hung = [
+        "sh",
+        "-c",
+        "trap '' TERM; echo run; while :; do sleep 1000; done",
+    ];
+    let (_, mut log) = lab.start(&lab.spec(1, &hung));
+    log.read_until("run\n");
+
+    lab.client.kill(lab.instance(1)).unwrap();
+
+    let (_, restart_after_ms) = exited(&mut events);
+    assert_eq!(restart_after_ms, Some(100));
+    log.read_until("run\nrun\n");
+    let unknown = lab.client.kill(lab.instance(9));
+    assert!(matches!(unknown, Err(KeeperError::Refused { .. })));
+}
+
+#[test]
 fn a_program_that_shall_not_restart_stays_stopped() {
     let lab = Lab::new();
     let mut events = lab.client.subscribe().unwrap();

@@ -45,6 +45,32 @@ fn command_probe_asks_the_new_instance_and_not_the_one_that_it_replaces() {
     replaced.unwrap_or_else(|error| panic!("{error}: {:#?}", host.instances()));
 }
 
+/// A program that is alive until somebody says that it hangs.
+const HANGING: &str = r#"
+[automaton.hanging]
+command = ["sh", "-c", "echo up; exec sleep infinity"]
+alive = { command = ["test", "!", "-e", "/run/hung"], every_ms = 100, failures = 2 }
+"#;
+
+#[test]
+fn program_that_hangs_is_killed_and_started_again_and_ps_says_why() {
+    let host = host_with(HANGING);
+    until_ready(&host, &["1.hanging"]);
+    let probed = || Ok((instance(&host, "1.hanging").restarts > 0).then_some(()));
+    // It hangs only once a probe has found it alive.
+    until("it is killed", SEEN_MAX, || {
+        if probed()?.is_none() {
+            host.run("1.hanging", &["touch", "/run/hung"]).ok();
+        }
+        probed()
+    })
+    .unwrap();
+    until_ready(&host, &["1.hanging"]);
+    let told = text(&margay(&host, &["ps"]));
+    assert!(told.contains("not alive (`test ! -e /run/hung`"), "{told}");
+    assert_eq!(instance(&host, "1.echo").restarts, 0);
+}
+
 /// Three generations of processes that leave their parents and sessions, none of which ends when
 /// it is asked to.
 const STUBBORN: &str = r#"

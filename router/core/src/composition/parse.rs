@@ -10,7 +10,7 @@ use super::{Affinity, Answering, Automaton, Balance, Composition, CompositionNam
 use crate::id::Version;
 use crate::name::AutomatonName;
 use ports::ports;
-use readiness::readiness;
+use readiness::{liveness, readiness};
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -37,12 +37,13 @@ const WEIGHT_RANGE: RangeInclusive<u64> = 1..=1_000;
 const ROOT_KEYS: [&str; 3] = ["composition", "automaton", "host"];
 const HOST_KEYS: [&str; 1] = ["needs"];
 const HEADER_KEYS: [&str; 2] = ["name", "version"];
-const AUTOMATON_KEYS: [&str; 13] = [
+const AUTOMATON_KEYS: [&str; 14] = [
     "command",
     "replicas",
     "ports",
     "needs",
     "ready",
+    "alive",
     "affinity",
     "balance",
     "answer",
@@ -179,6 +180,7 @@ fn automaton(reader: &mut Reader<'_>, section: &Section<'_>, names: &[&str]) -> 
         replicas: replicas.unwrap_or(1),
         needs: needs(reader, section, names).unwrap_or_default(),
         ready: readiness(reader, section, &ports),
+        alive: liveness(reader, section, &ports),
         ports,
         affinity: reader
             .choice(section, "affinity", &AFFINITIES)

@@ -1,9 +1,10 @@
 //! What happens to single instances, and what follows for locations, flows and names.
 
 use super::Router;
+use super::liveness::Pulse;
 use super::processor::Processor;
 use super::warmth::Warmth;
-use crate::composition::Readiness;
+use crate::composition::{Liveness, Readiness};
 use crate::flow_table::{FlowInput, Party};
 use crate::id::{EndpointIndex, InstanceId, LocationIndex};
 use crate::lifecycle::{
@@ -22,6 +23,8 @@ pub(super) struct Instance {
     pub(super) life: Lifecycle,
     pub(super) network: Option<Network>,
     pub(super) readiness: Option<Readiness>,
+    pub(super) liveness: Option<Liveness>,
+    pub(super) pulse: Pulse,
     /// When it must go although its successor is not ready.
     pub(super) retire_at: Option<Moment>,
     /// Whether its program was started since it was ready last.
@@ -30,6 +33,8 @@ pub(super) struct Instance {
     pub(super) processor: Processor,
     /// How its program ended last, or what could not be made.
     pub(super) last_error: Option<String>,
+    /// Whether its program was killed last for not being alive.
+    pub(super) was_killed: bool,
     /// Its place in the Router's timers.
     timer: Option<Moment>,
 }
@@ -71,7 +76,7 @@ impl Router {
     pub(super) fn begin(
         &mut self,
         plan: InstancePlan,
-        readiness: Option<Readiness>,
+        (readiness, liveness): (Option<Readiness>, Option<Liveness>),
         beginning: Beginning,
         now: Moment,
     ) {
@@ -89,6 +94,9 @@ impl Router {
             life: Lifecycle::new(config, self.random.next_u64(), now),
             network: None,
             readiness,
+            liveness,
+            pulse: Pulse::default(),
+            was_killed: false,
             retire_at: None,
             fresh: false,
             warmth: Warmth::WHOLE,
@@ -135,7 +143,9 @@ impl Router {
                 // As we asked.
                 return;
             }
-            instance.last_error = Some(status);
+            let cause = instance.pulse.take_cause();
+            instance.was_killed = cause.is_some();
+            instance.last_error = Some(cause.unwrap_or(status));
         }
         self.live(id, LifecycleInput::Exited { restarted }, now);
         self.flow_input(FlowInput::ProgramEnded(id), now);
@@ -279,6 +289,7 @@ impl Router {
             };
             self.outputs.push_back(output);
         }
+        self.watch(id);
         self.schedule(id);
         if ready_changed {
             self.retire_replaced(now);

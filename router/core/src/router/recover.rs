@@ -78,8 +78,8 @@ impl Router {
         };
         let composition = self.compositions.get(&plan.composition);
         let automaton = composition.and_then(|found| found.automatons.get(&plan.name.automaton));
-        let readiness = automaton.and_then(|automaton| automaton.ready.clone());
-        self.begin(plan, readiness, beginning, now);
+        let probes = automaton.map(|it| (it.ready.clone(), it.alive.clone()));
+        self.begin(plan, probes.unwrap_or_default(), beginning, now);
         if let Some((endpoint, ifindex)) = network {
             self.attach(id, Network { endpoint, ifindex }, now);
         }

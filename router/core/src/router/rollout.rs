@@ -3,7 +3,7 @@
 use super::Router;
 use super::deploy::OperatorError;
 use super::instances::Instance;
-use crate::composition::{Automaton, Composition, Readiness};
+use crate::composition::{Automaton, Composition, Liveness, Readiness};
 use crate::id::InstanceId;
 use crate::lifecycle::{Beginning, LifecycleInput};
 use crate::moment::Moment;
@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 #[derive(Debug)]
 pub(super) struct Plan {
     plan: InstancePlan,
-    readiness: Option<Readiness>,
+    probes: (Option<Readiness>, Option<Liveness>),
 }
 
 /// What shall become of an instance.
@@ -111,8 +111,8 @@ impl Router {
             environment: automaton.environment.clone(),
             user: automaton.user.clone(),
         };
-        let readiness = automaton.ready.clone();
-        Ok(Some(Plan { plan, readiness }))
+        let probes = (automaton.ready.clone(), automaton.alive.clone());
+        Ok(Some(Plan { plan, probes }))
     }
 
     /// Records all planned instances, then begins them.
@@ -121,15 +121,25 @@ impl Router {
             let record = Record::Instance(plan.clone());
             self.outputs.push_back(Output::Record(record));
         }
-        for Plan { plan, readiness } in plans {
+        for Plan { plan, probes } in plans {
             let id = plan.instance;
-            self.begin(plan, readiness, Beginning::Planned, now);
+            self.begin(plan, probes, Beginning::Planned, now);
             self.follow(id, now);
         }
     }
 
-    /// Tells instances whose probe was declared anew.
+    /// Tells instances whose probes were declared anew.
     pub(super) fn adapt_probes(&mut self, now: Moment) {
+        let liveness = self.instances.iter().filter_map(|(id, instance)| {
+            let declared = self.declared(instance)?;
+            runs(&instance.plan, declared).then(|| (*id, declared.alive.clone()))
+        });
+        for (id, liveness) in liveness.collect::<Vec<_>>() {
+            if let Some(instance) = self.instances.get_mut(&id) {
+                instance.liveness = liveness;
+                self.watch(id);
+            }
+        }
         let changed = self.instances.iter().filter_map(|(id, instance)| {
             let declared = self.declared(instance)?;
             let differs = declared.ready != instance.readiness && runs(&instance.plan, declared);

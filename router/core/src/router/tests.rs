@@ -7,6 +7,7 @@ mod deploying;
 mod explaining;
 mod faults;
 mod kernel;
+mod liveness;
 mod random_walk;
 mod recovering;
 mod universal;

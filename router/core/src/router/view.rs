@@ -45,6 +45,8 @@ pub struct InstanceView {
     pub drained: bool,
     /// Flows that it serves.
     pub flows: u32,
+    /// Whether its program was killed last for not being alive.
+    pub was_killed: bool,
     /// Its addresses.
     pub addresses: InstanceAddresses,
     /// How its program ended last, or what could not be made.
@@ -202,6 +204,7 @@ impl Router {
             ready: life.is_ready(),
             drained: life.is_suspended(),
             flows: self.flows.load(plan.instance),
+            was_killed: instance.was_killed,
             addresses: plan.addresses,
             last_error: instance.last_error.clone(),
         }

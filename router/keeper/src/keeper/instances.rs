@@ -144,6 +144,13 @@ impl Instances {
         Ok(())
     }
 
+    /// Kills the program of `instance`, which is started again if it shall be.
+    pub(super) fn kill(&self, instance: InstanceId) -> Result<(), InstanceError> {
+        let known = self.table.get(&instance);
+        known.ok_or(InstanceError::Unknown(instance))?.kill();
+        Ok(())
+    }
+
     /// Ends every instance within `grace`.
     pub(super) fn stop_all(&mut self, grace: Duration, now: Moment) {
         let all: Vec<InstanceId> = self.table.keys().copied().collect();

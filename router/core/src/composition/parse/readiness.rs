@@ -3,13 +3,24 @@
 use super::{one_of, words};
 use crate::composition::hint::did_you_mean;
 use crate::composition::reader::{Reader, Section, Value};
-use crate::composition::{Port, Probe, Readiness, Transport};
+use crate::composition::{Liveness, Port, Probe, Readiness, Transport};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// How often a probe is sent unless the file says so.
 const PROBE_EVERY_MS: u64 = 500;
+
+/// How often a program is asked whether it is alive unless the file says so: a hung one is found
+/// within a quarter of a minute.
+const ALIVE_EVERY_MS: u64 = 5_000;
+
+/// After how many failures in a row a program counts as hung unless the file says so: one or two
+/// happen to a busy program.
+const FAILURES: u32 = 3;
+
+/// A program that may fail more often than a hundred times should have no liveness probe.
+const FAILURES_RANGE: RangeInclusive<u64> = 1..=100;
 
 /// How long a probe may take unless the file says so.
 const PROBE_TIMEOUT_MS: u64 = 1_000;
@@ -20,22 +31,60 @@ const PROBE_EVERY_MS_RANGE: RangeInclusive<u64> = 10..=3_600_000;
 /// A probe takes at most a minute: one that hangs holds a socket.
 const PROBE_TIMEOUT_MS_RANGE: RangeInclusive<u64> = 1..=60_000;
 
-const READY_KEYS: [&str; 6] = ["http", "tcp", "command", "port", "every_ms", "timeout_ms"];
+const PROBE_KEYS: [&str; 6] = ["http", "tcp", "command", "port", "every_ms", "timeout_ms"];
 const READY: &str = "`{ http = \"/health\", port = \"NAME\" }`, `{ tcp = true, port = \"NAME\" }` \
                      or `{ command = [\"PROGRAM\"] }`";
 
+/// Reads `ready`: when an instance takes flows.
 pub(super) fn readiness(
     reader: &mut Reader<'_>,
     automaton: &Section<'_>,
     ports: &BTreeMap<String, Port>,
 ) -> Option<Readiness> {
-    let (key, value) = automaton.table.get_key_value("ready")?;
-    let section = reader.section(key, value, "`ready`".to_owned(), &READY_KEYS)?;
-    let every = reader.number(&section, "every_ms", PROBE_EVERY_MS_RANGE);
-    let timeout = reader.number(&section, "timeout_ms", PROBE_TIMEOUT_MS_RANGE);
+    let section = section(reader, automaton, "ready", &PROBE_KEYS)?;
+    asked(reader, automaton, &section, ports, PROBE_EVERY_MS)
+}
+
+/// Reads `alive`: when a program counts as hung.
+pub(super) fn liveness(
+    reader: &mut Reader<'_>,
+    automaton: &Section<'_>,
+    ports: &BTreeMap<String, Port>,
+) -> Option<Liveness> {
+    let [http, tcp, command, port, every, timeout] = PROBE_KEYS;
+    let keys = [http, tcp, command, port, every, timeout, "failures"];
+    let section = section(reader, automaton, "alive", &keys)?;
+    let failures = reader.number(&section, "failures", FAILURES_RANGE);
+    Some(Liveness {
+        asked: asked(reader, automaton, &section, ports, ALIVE_EVERY_MS)?,
+        failures: failures
+            .and_then(|it| u32::try_from(it).ok())
+            .unwrap_or(FAILURES),
+    })
+}
+
+fn section<'a>(
+    reader: &mut Reader<'_>,
+    automaton: &Section<'a>,
+    name: &str,
+    keys: &[&str],
+) -> Option<Section<'a>> {
+    let (key, value) = automaton.table.get_key_value(name)?;
+    reader.section(key, value, format!("`{name}`"), keys)
+}
+
+fn asked(
+    reader: &mut Reader<'_>,
+    automaton: &Section<'_>,
+    section: &Section<'_>,
+    ports: &BTreeMap<String, Port>,
+    every_ms: u64,
+) -> Option<Readiness> {
+    let every = reader.number(section, "every_ms", PROBE_EVERY_MS_RANGE);
+    let timeout = reader.number(section, "timeout_ms", PROBE_TIMEOUT_MS_RANGE);
     Some(Readiness {
-        probe: probe(reader, automaton, &section, ports)?,
-        every: Duration::from_millis(every.unwrap_or(PROBE_EVERY_MS)),
+        probe: probe(reader, automaton, section, ports)?,
+        every: Duration::from_millis(every.unwrap_or(every_ms)),
         timeout: Duration::from_millis(timeout.unwrap_or(PROBE_TIMEOUT_MS)),
     })
 }
@@ -55,7 +104,7 @@ fn probe(
         }
         (None, Some(tcp), None) => {
             if tcp.get_ref().as_bool() != Some(true) {
-                let expected = "`tcp = true`, or no `ready` at all";
+                let expected = format!("`tcp = true`, or no {} at all", section.what);
                 reader.mistake(tcp.span(), "`tcp` is not true", expected);
             }
             let port = probed_port(reader, automaton, section, ports);
@@ -69,11 +118,12 @@ fn probe(
             words(reader, command).map(Probe::Command)
         }
         (None, None, None) => {
-            reader.mistake(section.span.clone(), "`ready` probes nothing", READY);
+            let problem = format!("{} probes nothing", section.what);
+            reader.mistake(section.span.clone(), problem, READY);
             None
         }
         _ => {
-            let problem = "`ready` probes in more than one way";
+            let problem = format!("{} probes in more than one way", section.what);
             reader.mistake(section.span.clone(), problem, READY);
             None
         }

@@ -70,6 +70,7 @@ fn good_file_means_what_it_says() {
         affinity: Affinity::Strict,
         balance: Balance::TwoChoices,
         answer: Answering::Instances,
+        alive: None,
         drain: DRAIN,
         weights: Vec::new(),
         slow_start: Duration::ZERO,
@@ -121,6 +122,24 @@ fn how_flows_are_balanced_is_read() {
     );
 }
 
+#[test]
+fn when_a_program_counts_as_hung_is_read() {
+    let alive = |keys: &str| {
+        let text = SHOP.replace("affinity = \"strict\"", &format!("alive = {{ {keys} }}"));
+        let web = Composition::parse(&text).unwrap().automatons["web"].clone();
+        web.alive.unwrap()
+    };
+    let plain = alive("tcp = true, port = \"http\"");
+    assert_eq!(plain.asked.probe, Probe::Tcp { port: 80 });
+    assert_eq!(
+        (plain.asked.every, plain.failures),
+        (Duration::from_secs(5), 3)
+    );
+    let full = alive("command = [\"true\"], every_ms = 100, timeout_ms = 50, failures = 1");
+    let times = (full.asked.every.as_millis(), full.asked.timeout.as_millis());
+    assert_eq!((times, full.failures), ((100, 50), 1));
+}
+
 /// Slips in the example, each as the line that goes, the one that comes, and what is then told.
 const WRONG_FILES: &str = include_str!("wrong_files.txt");
 
@@ -135,7 +154,7 @@ fn wrong_files_are_told_what_where_and_what_to_do() {
         let (_, expected) = slip.split_at(slip.find("error: ").unwrap());
         assert_eq!(told(&marked("- "), &marked("+ ")), expected, "{slip}");
     }
-    assert_eq!(slips.len(), 43);
+    assert_eq!(slips.len(), 44);
 }
 
 #[test]
@@ -155,7 +174,7 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_text() {
         error.to_string(),
         "line 3, column 11: `version` is 0; expected a whole number from 1 up\n\
          line 7, column 1: automaton `web` has no key `replica`; expected `command`, `replicas`, \
-         `ports`, `needs`, `ready`, `affinity`, `balance`, `answer`, `weights`, `slow_start_ms`, `drain_ms`, `env` or `user` (did you mean `replicas`?)\n\
+         `ports`, `needs`, `ready`, `alive`, `affinity`, `balance`, `answer`, `weights`, `slow_start_ms`, `drain_ms`, `env` or `user` (did you mean `replicas`?)\n\
          line 23, column 10: no automaton is called `wbe`; expected `shopper`, `store` or `web` (did you mean \
          `web`?)"
     );

@@ -221,7 +221,17 @@ impl World {
                 assert!(found, "what is sent back finds its flow");
             }
             Output::ReadFlows(_) | Output::ReadProcessors(_) => self.read(output),
+            Output::KillProcess { instance } => {
+                let instance = *instance;
+                self.running.remove(&instance);
+                self.reports.push_back(Input::ProcessExited {
+                    instance,
+                    status: "signal 9".into(),
+                    restart_after: Some(Duration::ZERO),
+                });
+            }
             Output::Probe { .. }
+            | Output::Watch { .. }
             | Output::PublishNames(_)
             | Output::Inject { .. }
             | Output::Respond { .. } => {}
