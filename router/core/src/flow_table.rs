@@ -96,6 +96,8 @@ pub struct FlowTable {
     supply: Supply,
     random: SmallRng,
     outputs: VecDeque<Output>,
+    /// Servers that answered a connection, or did not; as many as flows were read at once.
+    judgements: Vec<(InstanceId, bool)>,
 }
 
 impl FlowTable {
@@ -113,6 +115,7 @@ impl FlowTable {
             supply: Supply::new(limits.flows_max),
             random,
             outputs: VecDeque::new(),
+            judgements: Vec::new(),
         }
     }
 
@@ -175,6 +178,11 @@ impl FlowTable {
     /// The next effect; `None` once drained.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+
+    /// Which servers answered a connection, and which did not, since that was asked last.
+    pub fn take_judgements(&mut self) -> Vec<(InstanceId, bool)> {
+        std::mem::take(&mut self.judgements)
     }
 
     /// When to call [`FlowTable::handle_timeout`] next.
@@ -415,6 +423,12 @@ impl FlowTable {
         flow.reverse = reading.reverse;
         if flow.state() == FlowState::Closed {
             flow.paced_from = now;
+        }
+        if !flow.judged
+            && let Some(answered) = flow.answered(now)
+        {
+            flow.judged = true;
+            self.judgements.push((flow.entries.server, answered));
         }
         match flow.verdict(now) {
             Verdict::Ended => self.close(pair, now),

@@ -17,6 +17,7 @@ mod processor;
 mod recover;
 mod rollout;
 mod services;
+mod trust;
 mod upcall;
 pub mod view;
 mod vips;
@@ -105,7 +106,10 @@ impl Router {
     pub fn handle_input(&mut self, input: Input, now: Moment) {
         match input {
             Input::Upcall { endpoint, frame } => self.upcall(endpoint, frame, now),
-            Input::FlowsRead(readings) => self.flow_input(FlowInput::Read(readings), now),
+            Input::FlowsRead(readings) => {
+                self.flow_input(FlowInput::Read(readings), now);
+                self.judge(now);
+            }
             Input::ProcessorsRead(used) => self.processors_read(used, now),
             Input::FlowRefused { forward } => {
                 self.drops.count(DropReason::KernelRefused);

@@ -218,6 +218,8 @@ async fn ps(world: &World) -> Result<Value> {
             let problem = probe_failure.or(view.last_error);
             let undo = || format!("drained; `margay drain {} --cancel` undoes it", view.id);
             let problem = if view.drained { Some(undo()) } else { problem };
+            let failed = || "its last connections were refused or not answered".to_owned();
+            let problem = problem.or_else(|| view.ejected.then(failed));
             InstanceRow {
                 name: view.name.to_string(),
                 composition: view.composition.to_string(),
@@ -225,6 +227,7 @@ async fn ps(world: &World) -> Result<Value> {
                 state: match view.stage {
                     "ready" if view.drained && view.flows > 0 => "draining".to_owned(),
                     "ready" if view.drained => "drained".to_owned(),
+                    _ if view.ejected => "ejected".to_owned(),
                     stage => stage.to_owned(),
                 },
                 ready: view.ready,

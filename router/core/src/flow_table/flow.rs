@@ -7,6 +7,11 @@ use crate::flow_key::FlowKey;
 use crate::id::{InstanceId, LocationIndex};
 use crate::moment::Moment;
 use crate::port::{AdoptedFlow, DirectionEntry, FlowEntries, FlowSlots, SlotReading, TakenFlow};
+use std::time::Duration;
+
+/// How long a connection's first segment may go unanswered before its server counts as silent: by
+/// then it was repeated once (RFC 6298), and on one host an answer takes microseconds.
+const UNANSWERED_AFTER: Duration = Duration::from_secs(1);
 
 /// A flow to open.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +83,8 @@ pub struct Flow {
     pub(super) paced_from: Moment,
     /// Whether it is closed when due, whatever its counters say.
     pub(super) doomed: bool,
+    /// Whether what its server made of it was told.
+    pub(super) judged: bool,
 }
 
 impl Flow {
@@ -93,6 +100,19 @@ impl Flow {
     /// The slots that it holds.
     pub(super) fn pair(&self) -> Pair {
         Pair::with(self.entries.forward.slot)
+    }
+
+    /// Whether its server answered it, for connections, as soon as that is certain.
+    pub(super) fn answered(&self, now: Moment) -> Option<bool> {
+        let (there, back) = (self.forward, self.reverse);
+        let silent = there.packets > 0 && now.since(self.opened) >= UNANSWERED_AFTER;
+        match back.packets {
+            _ if !self.closes_by_itself() => None,
+            0 => silent.then_some(false),
+            // All that came back was a refusal.
+            1 if back.rst_seen => Some(false),
+            _ => Some(true),
+        }
     }
 
     /// Whether `instance` opened it or serves it.
@@ -111,6 +131,7 @@ impl Flow {
             reverse: SlotReading::default(),
             paced_from: opened,
             doomed: false,
+            judged: false,
         }
     }
 

@@ -172,8 +172,12 @@ impl FlowTable {
 
     /// What was read of a flow that the kernel opened; [`FlowTable::enter`] it or
     /// [`FlowTable::turn_away`].
-    pub fn look(&self, taken: TakenFlow, now: Moment) -> (Flow, bool) {
+    pub fn look(&mut self, taken: TakenFlow, now: Moment) -> (Flow, bool) {
         let mut flow = Flow::taken(taken, now);
+        if let Some(answered) = flow.answered(now) {
+            flow.judged = true;
+            self.judgements.push((flow.entries.server, answered));
+        }
         let verdict = flow.verdict(now);
         if let Verdict::LookAgain(due) = verdict {
             flow.due = due;

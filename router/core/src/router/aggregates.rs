@@ -231,6 +231,7 @@ impl Router {
         }
         self.rebind_flows_to_the_ended(servers, now);
         self.drain_flows();
+        self.judge(now);
         self.translate_waiting();
     }
 }

@@ -13,14 +13,21 @@ impl Router {
     /// Balances between the instances of `service` that take flows now.
     pub(super) fn balancer(&self, service: &Service) -> Balancer {
         let ids = service.instances.iter();
-        let taking = ids.filter_map(|id| self.taking_flows(*id));
+        let ready = ids.filter_map(|id| self.ready(*id));
+        let trusted = ready.clone().filter(|instance| !instance.trust.is_out());
+        let trusted: Vec<&Instance> = trusted.collect();
+        // Whom nobody trusts is still better than nobody.
+        let taking = match trusted.is_empty() {
+            true => ready.collect(),
+            false => trusted,
+        };
         let candidate = |instance: &Instance| Candidate {
             instance: instance.plan.instance,
             weight: part(service, instance),
             flows: self.flows.load(instance.plan.instance),
             processor: instance.processor.permille(),
         };
-        let candidates: Vec<Candidate> = taking.map(candidate).collect();
+        let candidates: Vec<Candidate> = taking.into_iter().map(candidate).collect();
         if service.balance != Balance::Maglev {
             return Balancer::new(service.balance, candidates);
         }
@@ -36,6 +43,10 @@ impl Router {
 
     /// An instance, if it takes new flows.
     pub(super) fn taking_flows(&self, id: InstanceId) -> Option<&Instance> {
+        self.ready(id).filter(|instance| !instance.trust.is_out())
+    }
+
+    fn ready(&self, id: InstanceId) -> Option<&Instance> {
         let instance = self.instances.get(&id)?;
         (instance.life.is_ready() && instance.network.is_some()).then_some(instance)
     }

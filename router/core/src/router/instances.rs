@@ -3,6 +3,7 @@
 use super::Router;
 use super::liveness::Pulse;
 use super::processor::Processor;
+use super::trust::Trust;
 use super::warmth::Warmth;
 use crate::composition::{Liveness, Readiness};
 use crate::flow_table::{FlowInput, Party};
@@ -30,6 +31,7 @@ pub(super) struct Instance {
     /// Whether its program was started since it was ready last.
     fresh: bool,
     pub(super) warmth: Warmth,
+    pub(super) trust: Trust,
     pub(super) processor: Processor,
     /// How its program ended last, or what could not be made.
     pub(super) last_error: Option<String>,
@@ -100,6 +102,7 @@ impl Router {
             retire_at: None,
             fresh: false,
             warmth: Warmth::WHOLE,
+            trust: Trust::default(),
             processor: Processor::default(),
             last_error: None,
             timer: None,
@@ -133,6 +136,7 @@ impl Router {
     pub(super) fn started(&mut self, id: InstanceId, now: Moment) {
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.fresh = true;
+            instance.trust = Trust::default();
         }
         self.live(id, LifecycleInput::Started, now);
     }
@@ -214,7 +218,9 @@ impl Router {
     pub(super) fn instance_timeout(&mut self, id: InstanceId, now: Moment) {
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.life.handle_timeout(now);
-            if instance.warmth.handle_timeout(now) {
+            let warmer = instance.warmth.handle_timeout(now);
+            let trusted = instance.trust.handle_timeout(now);
+            if warmer || trusted {
                 let service = instance.plan.name.automaton.clone();
                 self.names.load_changed(&service, now);
                 self.service_changed(&service);
@@ -303,7 +309,8 @@ impl Router {
         };
         let due = instance.life.poll_timeout().into_iter();
         let due = due.chain(instance.retire_at);
-        let due = due.chain(instance.warmth.poll_timeout()).min();
+        let due = due.chain(instance.warmth.poll_timeout());
+        let due = due.chain(instance.trust.poll_timeout()).min();
         let before = std::mem::replace(&mut instance.timer, due);
         if let Some(before) = before {
             self.timers.remove(&(before, id));

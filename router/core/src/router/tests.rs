@@ -10,6 +10,7 @@ mod kernel;
 mod liveness;
 mod random_walk;
 mod recovering;
+mod trusting;
 mod universal;
 mod upcalls;
 mod vips;

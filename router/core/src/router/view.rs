@@ -45,6 +45,8 @@ pub struct InstanceView {
     pub drained: bool,
     /// Flows that it serves.
     pub flows: u32,
+    /// Whether it takes no new flow because its last connections failed.
+    pub ejected: bool,
     /// Whether its program was killed last for not being alive.
     pub was_killed: bool,
     /// Its addresses.
@@ -201,9 +203,10 @@ impl Router {
             composition: plan.composition.clone(),
             version: plan.version,
             stage: life.stage().name(),
-            ready: life.is_ready(),
+            ready: life.is_ready() && !instance.trust.is_out(),
             drained: life.is_suspended(),
             flows: self.flows.load(plan.instance),
+            ejected: life.is_ready() && instance.trust.is_out(),
             was_killed: instance.was_killed,
             addresses: plan.addresses,
             last_error: instance.last_error.clone(),
