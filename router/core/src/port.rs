@@ -410,6 +410,7 @@ pub struct SlotReading {
     pub last_seen: Moment,
     /// A FIN passed since the last SYN.
     pub fin_seen: bool,
-    /// An RST passed since the last SYN.
+    /// An RST passed since the last SYN, and its receiver took it: none of its sockets has the
+    /// connection any more.
     pub rst_seen: bool,
 }

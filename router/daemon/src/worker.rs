@@ -10,7 +10,7 @@ use margay_core::port::{Input, InstancePlan};
 use margay_datapath::endpoints::EndpointConfig;
 use margay_datapath::namespace::dns_sockets;
 use margay_datapath::network::{
-    NetworkPlan, prepare_instance_network, remove_device, silence_device,
+    NetworkPlan, peer_namespace, prepare_instance_network, remove_device, silence_device,
 };
 use margay_keeper::ProcessSpec;
 use std::net::{IpAddr, TcpListener, UdpSocket};
@@ -150,6 +150,7 @@ impl Worker {
             instance,
             ifindex,
             addresses: self.plan.addresses,
+            netns_id: peer_namespace(ifindex).await?,
             upcall_quota: UPCALL_QUOTA,
         };
         self.world

@@ -133,7 +133,9 @@ struct endpoint {
 	__u64 instance;
 	__u32 ifindex;		/* 0: the row is free */
 	__u32 upcall_quota;
-	__u64 zero_sent[5];
+	__u32 netns;		/* the host's number for its namespace + 1; 0: unknown */
+	__u32 zero_netns;
+	__u64 zero_sent[4];
 	/* Third cache line: what user space counts. */
 	__u64 upcalls_done;
 	__u64 zero_done[7];

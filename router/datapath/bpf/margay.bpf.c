@@ -1,8 +1,10 @@
-/* The two attach points of the data path. One object, because they share all
+/* The two attach points of the data path, and a program that user space runs to
+ * ask the kernel. One object, because they share all
  * their maps and all that follows the first look at a packet.
  */
 #include "aggregate.h"
 #include "answer.h"
+#include "connection.h"
 #include "deliver.h"
 #include "drop.h"
 #include "endpoint.h"
@@ -174,4 +176,28 @@ int from_router(struct __sk_buff *skb)
 	if (addresses->kind == bpf_htons(INJECTED_FRAME))
 		return inject(bpf_ntohl(addresses->endpoint));
 	return drop(DROP_UNKNOWN_ENDPOINT);
+}
+
+/* Run by user space alone, on a frame that asks: behind the Ethernet header up to
+ * ASKED_MAX slots, each answered in its place by whether the connection lives
+ * that its packets are for.
+ */
+SEC("classifier")
+int look_at_connections(struct __sk_buff *skb)
+{
+	__u32 offset = ETH_HLEN;
+	struct slot *slot;
+	__u32 asked;
+	int i;
+
+#pragma clang loop unroll(disable)
+	for (i = 0; i < ASKED_MAX; i++, offset += sizeof(asked)) {
+		if (bpf_skb_load_bytes(skb, offset, &asked, sizeof(asked)))
+			break;
+		slot = bpf_map_lookup_elem(&slots, &asked);
+		asked = slot && connection_lives(skb, slot);
+		if (bpf_skb_store_bytes(skb, offset, &asked, sizeof(asked), 0))
+			break;
+	}
+	return TC_ACT_OK;
 }

@@ -3,6 +3,7 @@
 use crate::adopt::AdoptError;
 use crate::aggregates::{AggregateError, Aggregates};
 use crate::attach::{self, AttachError, Role};
+use crate::connections;
 use crate::deletions::Deletions;
 use crate::drop_counters;
 use crate::endpoints::{EndpointConfig, Endpoints};
@@ -174,10 +175,21 @@ impl Datapath {
         self.supply.taken(&self.flows)
     }
 
-    /// Reads flows that the kernel opened, by their forward slots, without a system call; `None`
-    /// where there is none.
+    /// Reads flows that the kernel opened, by their forward slots; `None` where there is none.
+    ///
+    /// Without a system call, unless an RST is noted of any.
     pub fn read_taken(&self, pairs: &[SlotIndex]) -> Vec<(SlotIndex, Option<TakenFlow>)> {
-        self.flows.read_taken(pairs)
+        let mut read = self.flows.read_taken(pairs);
+        let taken = read.iter_mut().filter_map(|(_, taken)| taken.as_mut());
+        let directions = taken.flat_map(|taken| {
+            let entries = &taken.flow.entries;
+            [
+                (entries.forward.slot, &mut taken.forward),
+                (entries.reverse.slot, &mut taken.reverse),
+            ]
+        });
+        connections::forgive_refused_resets(&self.ebpf, directions);
+        read
     }
 
     /// Has the kernel open further flows by a decision. A new one costs a system call, to renew one
@@ -207,9 +219,20 @@ impl Datapath {
         self.locations.set(location, ifindex, Instant::now())
     }
 
-    /// Reads what the kernel counted, without a system call.
+    /// Reads what the kernel counted: without a system call, unless an RST is noted of any flow.
     pub fn read_flows(&self, flows: &[FlowSlots]) -> Vec<FlowReading> {
-        self.flows.read(flows)
+        let mut readings = self.flows.read(flows);
+        let directions = flows
+            .iter()
+            .zip(&mut readings)
+            .flat_map(|(slots, reading)| {
+                [
+                    (slots.forward, &mut reading.forward),
+                    (slots.reverse, &mut reading.reverse),
+                ]
+            });
+        connections::forgive_refused_resets(&self.ebpf, directions);
+        readings
     }
 
     /// Lists the flows that an earlier run left whole, and deletes the halves of others.

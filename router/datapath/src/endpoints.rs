@@ -17,6 +17,8 @@ pub struct EndpointConfig {
     pub ifindex: u32,
     /// What it may send from.
     pub addresses: InstanceAddresses,
+    /// The host's number for its network namespace; `None`: unknown, and every RST counts.
+    pub netns_id: Option<u32>,
     /// How many of its first packets may wait for a decision at a time.
     pub upcall_quota: u32,
 }
@@ -56,6 +58,8 @@ impl Endpoints {
             caller.v6.into(),
         ]);
         row.upcall_quota.store(config.upcall_quota, Relaxed);
+        let netns = config.netns_id.map_or(0, |id| id + 1);
+        row.netns.store(netns, Relaxed);
         row.instance.store(config.instance.0, Relaxed);
         row.ifindex.store(config.ifindex, Release);
         self.by_ifindex.insert(config.ifindex, endpoint.0, 0)

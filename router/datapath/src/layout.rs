@@ -239,7 +239,9 @@ pub(crate) struct Endpoint {
     pub(crate) instance: AtomicU64,
     pub(crate) ifindex: AtomicU32,
     pub(crate) upcall_quota: AtomicU32,
-    zero_sent: [AtomicU64; 5],
+    pub(crate) netns: AtomicU32,
+    zero_netns: AtomicU32,
+    zero_sent: [AtomicU64; 4],
     pub(crate) upcalls_done: AtomicU64,
     zero_done: [AtomicU64; 7],
 }

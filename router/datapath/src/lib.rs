@@ -26,6 +26,7 @@ pub mod pins;
 pub mod requirements;
 pub mod tap;
 
+mod connections;
 mod deletions;
 mod drop_counters;
 mod layout;

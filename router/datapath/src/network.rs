@@ -126,6 +126,13 @@ pub async fn prepare_instance_network(
     }
 }
 
+/// Answers the host's number for the network namespace that the other half of a device pair lies in.
+///
+/// Runs within a Tokio runtime whose threads are all in the host's namespace.
+pub async fn peer_namespace(ifindex: u32) -> Result<Option<u32>, NetworkError> {
+    Netlink::connect()?.peer_namespace(ifindex).await
+}
+
 /// Takes the host side of a device down, so that nothing comes out of the instance any more; one that
 /// is gone already is a success.
 ///

@@ -23,6 +23,9 @@ pub(crate) const FROM_INSTANCE: &str = "from_instance";
 /// The program on the upcall TAP.
 pub(crate) const FROM_ROUTER: &str = "from_router";
 
+/// The program that tells which connections live.
+pub(crate) const CONNECTIONS: &str = "look_at_connections";
+
 /// Where the kernel shows its own type information.
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -192,7 +195,7 @@ pub(crate) fn load(config: &DatapathConfig, pins: &Pins) -> Result<Loaded, OpenE
         .override_global("upcall_mac", &config.tap_mac, true)
         .load(OBJECT)
         .map_err(|error| OpenError::Maps(Box::new(error)))?;
-    for name in [FROM_INSTANCE, FROM_ROUTER] {
+    for name in [FROM_INSTANCE, FROM_ROUTER, CONNECTIONS] {
         program(&mut ebpf, name)
             .load()
             .map_err(|source| OpenError::Program {
@@ -223,7 +226,14 @@ pub(crate) fn settle(loaded: &mut Loaded, pins: &Pins) -> Result<(), OpenError> 
 pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
-        .expect("the embedded object has both classifiers")
+        .expect("the embedded object has all three classifiers")
+}
+
+/// A program of the embedded object, to be run.
+pub(crate) fn program_of<'a>(ebpf: &'a Ebpf, name: &str) -> &'a SchedClassifier {
+    ebpf.program(name)
+        .and_then(|program| program.try_into().ok())
+        .expect("the embedded object has all three classifiers")
 }
 
 /// Takes a map out of the loaded object.

@@ -30,10 +30,12 @@ def echoed(client, data):
     return "same" if client.recv(65535) == data else "different"
 
 
-# Datagrams that must come in pieces both ways, the first of them as the first packet of a flow.
+# Datagrams that must come in pieces both ways, the first of them as the first packet of a flow. The
+# second flow may be opened by the kernel itself.
 def pieces():
-    client = datagrams()
-    return " ".join(echoed(client, os.urandom(size)) for size in (8192, 60000, 1373, 8192))
+    first, second = datagrams(), datagrams()
+    sizes = [(first, 8192), (first, 60000), (first, 1373), (second, 8192)]
+    return " ".join(echoed(client, os.urandom(size)) for client, size in sizes)
 
 
 def long_ping():

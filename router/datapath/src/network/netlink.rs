@@ -64,6 +64,20 @@ impl Netlink {
         }
     }
 
+    /// This namespace's number for the one in which the other half of a device pair lies.
+    pub(super) async fn peer_namespace(&self, ifindex: u32) -> Result<Option<u32>, NetworkError> {
+        let request = self.0.link().get().match_index(ifindex);
+        let link = request.execute().try_next().await.map_err(|error| {
+            let device = format!("device {ifindex}");
+            NetworkError::request("look up", &device, error)
+        })?;
+        let attributes = link.map(|link| link.attributes).unwrap_or_default();
+        Ok(attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::LinkNetNsId(id) => u32::try_from(*id).ok(),
+            _ => None,
+        }))
+    }
+
     /// Finds a device that was just made.
     pub(super) async fn expect(&self, name: &str) -> Result<u32, NetworkError> {
         let found = self.find(name).await?;

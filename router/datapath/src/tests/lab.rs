@@ -147,6 +147,7 @@ impl Lab {
                 instance: InstanceId(u64::from(n)),
                 ifindex,
                 addresses: addresses(n),
+                netns_id: None,
                 upcall_quota: QUOTA,
             };
             self.datapath.attach_endpoint(endpoint, &config).unwrap();

@@ -4,6 +4,8 @@ use super::frames::ETHERNET_LEN;
 use super::lab::{OPENED, addresses, config, ifindex, in_own_namespaces, ip};
 use crate::datapath::Datapath;
 use crate::endpoints::EndpointConfig;
+use crate::namespaced::runtime;
+use crate::network::peer_namespace;
 use margay_core::flow_key::{FlowKey, Protocol};
 use margay_core::id::{EndpointIndex, InstanceId, LocationIndex, SlotIndex};
 use margay_core::port::{DirectionEntry, FlowEntries, FlowReading, FlowSlots};
@@ -30,7 +32,7 @@ const BULK_BYTES: usize = 4 << 20;
 const SERVER_PORT: u16 = 8080;
 
 /// An instance's network namespace, entered by threads of its own.
-struct Inside {
+pub(super) struct Inside {
     namespace: File,
 }
 
@@ -45,7 +47,7 @@ impl Inside {
         Inside { namespace }
     }
 
-    fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let entered = scope.spawn(|| {
                 setns(&self.namespace, CloneFlags::CLONE_NEWNET).unwrap();
@@ -62,13 +64,13 @@ impl Inside {
 ///    eth0 ------------+            +----------- eth0
 ///                     from_instance
 /// ```
-struct Host {
-    datapath: Datapath,
-    instances: Vec<Inside>,
+pub(super) struct Host {
+    pub(super) datapath: Datapath,
+    pub(super) instances: Vec<Inside>,
 }
 
 impl Host {
-    fn new(instances: u8) -> Self {
+    pub(super) fn new(instances: u8) -> Self {
         ip("link add tap-stand-in type veth peer name tap-end");
         let mut host = Host {
             datapath: Datapath::open(&config()).unwrap(),
@@ -122,6 +124,7 @@ impl Host {
             instance: InstanceId(u64::from(n)),
             ifindex,
             addresses: own,
+            netns_id: runtime().block_on(peer_namespace(ifindex)).unwrap(),
             upcall_quota: 8,
         };
         self.datapath
@@ -134,7 +137,7 @@ impl Host {
     }
 
     /// Opens the flow from instance 1, which calls `key`, to instance 2, which sees `delivered`.
-    fn open(&mut self, key: FlowKey, delivered: FlowKey) -> FlowSlots {
+    pub(super) fn open(&mut self, key: FlowKey, delivered: FlowKey) -> FlowSlots {
         let entries = FlowEntries {
             client: InstanceId(1),
             server: InstanceId(2),
@@ -161,7 +164,7 @@ impl Host {
         }
     }
 
-    fn reading(&self, slots: FlowSlots) -> FlowReading {
+    pub(super) fn reading(&self, slots: FlowSlots) -> FlowReading {
         self.datapath.read_flows(&[slots])[0]
     }
 }
@@ -182,7 +185,7 @@ fn wait_until_up(device: &str) {
 
 /// From instance 1 to instance 2, in the family of choice, as written and as delivered: to the
 /// server itself, and to another's address and port with another source.
-fn flows(protocol: Protocol) -> Vec<(FlowKey, FlowKey)> {
+pub(super) fn flows(protocol: Protocol) -> Vec<(FlowKey, FlowKey)> {
     let (client, server) = (addresses(1).caller, addresses(2).called);
     let elsewhere = addresses(9).called;
     let families: [[IpAddr; 3]; 2] = [
@@ -207,7 +210,7 @@ fn udp_socket(address: SocketAddr) -> UdpSocket {
 }
 
 /// Connects from a chosen port, which `TcpStream::connect` cannot.
-fn tcp_connect(key: FlowKey) -> TcpStream {
+pub(super) fn tcp_connect(key: FlowKey) -> TcpStream {
     let family = if key.source.is_ipv4() {
         AddressFamily::Inet
     } else {
@@ -248,7 +251,7 @@ fn udp_sockets_talk_with_and_without_rewriting() {
 }
 
 /// Takes the devices away with the data path, so that the next host can have theirs.
-fn clear(host: Host) {
+pub(super) fn clear(host: Host) {
     let pin_dir = config().pin_dir;
     ip("link del tap-stand-in");
     for n in 1..=host.instances.len() {

@@ -37,7 +37,7 @@ fn headers_len(key: FlowKey) -> usize {
 }
 
 /// Sends `packet` as it is, as the instance behind `device` could.
-fn send_raw(device: &str, packet: &[u8]) {
+pub(super) fn send_raw(device: &str, packet: &[u8]) {
     let raw = socket(
         AddressFamily::Packet,
         SockType::Raw,
