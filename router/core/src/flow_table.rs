@@ -4,6 +4,7 @@
 //! looks at the kernel's counters only when a flow could have ended, never at all flows at once.
 
 mod age;
+mod change;
 mod flow;
 mod limits;
 mod pairs;
@@ -12,6 +13,7 @@ mod supply;
 
 pub use age::{CLOSED_LINGER, ECHO_IDLE_MAX, FlowState, HALF_OPEN_MAX, TCP_IDLE_MAX};
 pub use age::{UDP_STREAM_IDLE_MAX, UDP_UNANSWERED_MAX};
+pub use change::{FlowChange, FlowEnd};
 pub use flow::{Flow, OpenRequest, Party};
 pub use limits::FlowLimits;
 pub use pairs::PAIR_REST;
@@ -98,6 +100,9 @@ pub struct FlowTable {
     outputs: VecDeque<Output>,
     /// Servers that answered a connection, or did not; as many as flows were read at once.
     judgements: Vec<(InstanceId, bool)>,
+    /// Whether somebody listens to changes.
+    told: bool,
+    changes: VecDeque<FlowChange>,
 }
 
 impl FlowTable {
@@ -116,6 +121,8 @@ impl FlowTable {
             random,
             outputs: VecDeque::new(),
             judgements: Vec::new(),
+            told: false,
+            changes: VecDeque::new(),
         }
     }
 
@@ -132,7 +139,8 @@ impl FlowTable {
             FlowInput::ProgramEnded(instance) => self.program_ended(instance, now),
             FlowInput::NetworkGone(instance) => {
                 self.want_every_flow();
-                self.close_where(|flow| flow.concerns(instance), now);
+                let concerns = |flow: &Flow| flow.concerns(instance);
+                self.close_where(concerns, FlowEnd::NetworkGone, now);
             }
             FlowInput::LookAt(instance) => {
                 self.want_every_flow();
@@ -143,7 +151,8 @@ impl FlowTable {
             }
             FlowInput::Stopping(instance) => {
                 let serves = |flow: &Flow| flow.entries.server == instance;
-                self.close_where(|flow| serves(flow) && !flow.closes_by_itself(), now);
+                let told_otherwise = |flow: &Flow| serves(flow) && !flow.closes_by_itself();
+                self.close_where(told_otherwise, FlowEnd::ServerEnded, now);
             }
         }
     }
@@ -164,7 +173,7 @@ impl FlowTable {
                 break;
             };
             if self.flows.get(pair).is_some_and(|flow| flow.doomed) {
-                self.close(pair, now);
+                self.close(pair, FlowEnd::ServerEnded, now);
             } else if let Some(flow) = self.reschedule(pair, now + READ_AGAIN) {
                 batch.push(flow.slots());
             }
@@ -183,6 +192,22 @@ impl FlowTable {
     /// Which servers answered a connection, and which did not, since that was asked last.
     pub fn take_judgements(&mut self) -> Vec<(InstanceId, bool)> {
         std::mem::take(&mut self.judgements)
+    }
+
+    /// The next change; `None` once drained, and while nobody listens.
+    pub fn poll_change(&mut self) -> Option<FlowChange> {
+        self.changes.pop_front()
+    }
+
+    /// Tells changes from now on, or no more.
+    pub fn tell_changes(&mut self, told: bool) {
+        self.told = told;
+    }
+
+    fn tell(&mut self, change: impl FnOnce() -> FlowChange) {
+        if self.told {
+            self.changes.push_back(change());
+        }
     }
 
     /// When to call [`FlowTable::handle_timeout`] next.
@@ -324,7 +349,7 @@ impl FlowTable {
     /// Closes every flow that `keep` does not keep; looks at all of them.
     pub fn retain(&mut self, keep: impl Fn(&FlowEntries) -> bool, now: Moment) {
         self.want_every_flow();
-        self.close_where(|flow| !keep(&flow.entries), now);
+        self.close_where(|flow| !keep(&flow.entries), FlowEnd::Forbidden, now);
     }
 
     /// The packet as its receiver shall see it, with a source port for which the answers' key is
@@ -370,6 +395,7 @@ impl FlowTable {
 
     /// Enters a flow that is held already.
     fn insert(&mut self, flow: Flow) {
+        self.tell(|| FlowChange::Opened(flow.clone()));
         let (entries, pair) = (&flow.entries, flow.pair());
         self.keys.insert(entries.forward.key, pair.forward());
         self.keys.insert(entries.reverse.key, pair.reverse());
@@ -378,8 +404,9 @@ impl FlowTable {
     }
 
     /// Forgets a flow and lets its slots rest.
-    fn remove(&mut self, pair: Pair, now: Moment) -> Option<Flow> {
+    fn remove(&mut self, pair: Pair, end: FlowEnd, now: Moment) -> Option<Flow> {
         let flow = self.flows.remove(pair)?;
+        self.tell(|| FlowChange::Closed(flow.clone(), end));
         self.keys.remove(&flow.entries.forward.key);
         self.keys.remove(&flow.entries.reverse.key);
         self.due.remove(&(flow.due, pair));
@@ -388,15 +415,15 @@ impl FlowTable {
         Some(flow)
     }
 
-    fn close(&mut self, pair: Pair, now: Moment) {
-        if let Some(flow) = self.remove(pair, now) {
+    fn close(&mut self, pair: Pair, end: FlowEnd, now: Moment) {
+        if let Some(flow) = self.remove(pair, end, now) {
             self.close_entries(&flow.entries);
         }
     }
 
-    fn close_where(&mut self, chosen: impl Fn(&Flow) -> bool, now: Moment) {
+    fn close_where(&mut self, chosen: impl Fn(&Flow) -> bool, end: FlowEnd, now: Moment) {
         for pair in self.pairs_where(chosen) {
-            self.close(pair, now);
+            self.close(pair, end, now);
         }
     }
 
@@ -407,7 +434,7 @@ impl FlowTable {
             .copied()
             .filter(|s| Pair::is_forward(*s))
         {
-            self.remove(Pair::with(slot), now);
+            self.remove(Pair::with(slot), FlowEnd::KernelRefused, now);
         }
     }
 
@@ -419,6 +446,7 @@ impl FlowTable {
         let Some(flow) = self.flows.get_mut(pair).filter(|flow| !flow.doomed) else {
             return;
         };
+        let before = flow.state();
         flow.forward = reading.forward;
         flow.reverse = reading.reverse;
         if flow.state() == FlowState::Closed {
@@ -430,8 +458,14 @@ impl FlowTable {
             flow.judged = true;
             self.judgements.push((flow.entries.server, answered));
         }
+        if self.told && flow.state() != before {
+            self.changes.push_back(FlowChange::Changed(flow.clone()));
+        }
         match flow.verdict(now) {
-            Verdict::Ended => self.close(pair, now),
+            Verdict::Ended => {
+                let end = FlowEnd::by_itself(flow);
+                self.close(pair, end, now);
+            }
             Verdict::LookAgain(at) => {
                 self.reschedule(pair, at);
             }
@@ -456,7 +490,7 @@ impl FlowTable {
                 flow.doomed = true;
                 self.reschedule(pair, now + DYING_SOCKETS_LINGER);
             } else {
-                self.close(pair, now);
+                self.close(pair, FlowEnd::ServerEnded, now);
             }
         }
     }

@@ -15,6 +15,7 @@ pub mod choice;
 pub mod composition;
 pub mod drop_reason;
 pub mod explanation;
+pub mod flow_event;
 pub mod flow_key;
 pub mod flow_table;
 pub mod id;

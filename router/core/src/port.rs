@@ -11,6 +11,7 @@
 use crate::address::InstanceAddresses;
 use crate::aggregate::{Aggregate, AggregateKey, Epoch, EpochCell};
 use crate::composition::{Composition, CompositionName, Liveness, Readiness};
+use crate::flow_event::{FlowEvent, Interest};
 use crate::flow_key::FlowKey;
 use crate::id::{EndpointIndex, InstanceId, LocationIndex, RequestId, SlotIndex, Version};
 use crate::moment::Moment;
@@ -79,6 +80,8 @@ pub enum Input {
         endpoint: EndpointIndex,
         frame: Frame,
     },
+    /// Tell from now on what happens to flows, as far as somebody watches.
+    Observe(Interest),
     /// The kernel refused the entries of a flow that core opened.
     FlowRefused { forward: FlowKey },
     /// Answer to [`Output::ReadProcessors`]: what each has used since it was made.
@@ -164,6 +167,9 @@ pub enum Output {
     SetEpoch { cell: EpochCell, epoch: Epoch },
     /// Read how much of the processor instances have used; answered by [`Input::ProcessorsRead`].
     ReadProcessors(Vec<InstanceId>),
+    /// Tell those who watch; comes only while somebody does, before the kernel's counters of a
+    /// closed flow can count for another.
+    Observed(Box<FlowEvent>),
     /// Answer an operator.
     Respond {
         request: RequestId,

@@ -13,6 +13,7 @@ mod identities;
 mod instances;
 mod liveness;
 mod naming;
+mod observation;
 mod processor;
 mod recover;
 mod rollout;
@@ -68,6 +69,7 @@ pub struct Router {
     /// Whether an operator stopped the host.
     stopping: bool,
     names: naming::Publication,
+    observation: observation::Observation,
     /// Instances of which every table is to be told that they take no new flow.
     withdrawing: VecDeque<InstanceId>,
     random: SmallRng,
@@ -94,6 +96,7 @@ impl Router {
             next_instance: InstanceId(1),
             stopping: false,
             names: naming::Publication::new(identities.plan()),
+            observation: observation::Observation::default(),
             withdrawing: VecDeque::new(),
             identities,
             random,
@@ -111,6 +114,7 @@ impl Router {
                 self.judge(now);
             }
             Input::ProcessorsRead(used) => self.processors_read(used, now),
+            Input::Observe(interest) => self.observe(interest),
             Input::FlowRefused { forward } => {
                 self.drops.count(DropReason::KernelRefused);
                 self.flow_input(FlowInput::Refused(forward), now);
@@ -184,6 +188,7 @@ impl Router {
         self.processors_timeout(now);
         self.flows.handle_timeout(now);
         self.drain_flows();
+        self.observe_timeout(now);
     }
 
     /// The next effect to carry out; `None` once drained.
@@ -209,6 +214,7 @@ impl Router {
             self.names.poll_timeout(),
             self.flows.poll_timeout(),
             self.processors_due,
+            self.observation.poll_timeout(),
         ];
         others.into_iter().chain([instances]).flatten().min()
     }
@@ -220,6 +226,9 @@ impl Router {
     }
 
     fn drain_flows(&mut self) {
+        while let Some(change) = self.flows.poll_change() {
+            self.observe_change(change);
+        }
         while let Some(output) = self.flows.poll_output() {
             self.outputs.push_back(output);
         }

@@ -5,7 +5,7 @@
 
 use super::age::{FIRST_LOOK, Verdict};
 use super::pairs::{Pair, PairPool};
-use super::{Flow, FlowTable, READ_BATCH_MAX};
+use super::{Flow, FlowChange, FlowEnd, FlowTable, READ_BATCH_MAX};
 use crate::id::{InstanceId, SlotIndex};
 use crate::moment::Moment;
 use crate::port::{Output, Supplied, TakenFlow, TakenPair};
@@ -192,6 +192,12 @@ impl FlowTable {
 
     /// Closes a flow that the kernel opened and that the table does not know.
     pub fn turn_away(&mut self, flow: &Flow, now: Moment) {
+        let end = match flow.verdict(now) {
+            Verdict::Ended => FlowEnd::by_itself(flow),
+            Verdict::LookAgain(_) => FlowEnd::Forbidden,
+        };
+        self.tell(|| FlowChange::Opened(flow.clone()));
+        self.tell(|| FlowChange::Closed(flow.clone(), end));
         self.release(&flow.entries);
         self.pairs.give_back(flow.pair(), now);
         self.close_entries(&flow.entries);

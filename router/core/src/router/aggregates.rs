@@ -232,7 +232,7 @@ impl Router {
         self.rebind_flows_to_the_ended(servers, now);
         self.drain_flows();
         self.judge(now);
-        self.translate_waiting();
+        self.translate_waiting(now);
     }
 }
 

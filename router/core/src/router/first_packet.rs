@@ -30,6 +30,7 @@ impl Router {
             }
             Err(reason) => {
                 self.drops.count(reason);
+                self.observe_refusal(caller, Some(packet.key), reason, now);
                 if let Some(packet) = answer(packet, frame.packet(), reason) {
                     self.outputs.push_back(Output::Inject { endpoint, packet });
                 }

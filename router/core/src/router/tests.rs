@@ -8,6 +8,7 @@ mod explaining;
 mod faults;
 mod kernel;
 mod liveness;
+mod observing;
 mod random_walk;
 mod recovering;
 mod trusting;

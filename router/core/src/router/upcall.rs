@@ -38,15 +38,15 @@ impl Router {
             },
             Err(reason) => Err(reason),
         };
-        self.pass_on(passed_on);
+        self.pass_on(endpoint, passed_on, now);
     }
 
     /// Translates what waited for news of flows that the kernel opened by itself.
-    pub(super) fn translate_waiting(&mut self) {
+    pub(super) fn translate_waiting(&mut self, now: Moment) {
         for (endpoint, frame) in std::mem::take(&mut self.errors) {
             if let Ok(Upcalled::Error(error)) = Upcalled::parse(frame.packet()) {
                 let translated = self.translate(endpoint, &error);
-                self.pass_on(translated);
+                self.pass_on(endpoint, translated, now);
             }
         }
     }
@@ -55,10 +55,19 @@ impl Router {
         self.flows.has_supplied() && self.errors.len() < ERRORS_WAITING_MAX
     }
 
-    fn pass_on(&mut self, passed_on: Result<Output, DropReason>) {
+    fn pass_on(
+        &mut self,
+        endpoint: EndpointIndex,
+        passed_on: Result<Output, DropReason>,
+        now: Moment,
+    ) {
         match passed_on {
             Ok(output) => self.outputs.push_back(output),
-            Err(reason) => self.drops.count(reason),
+            Err(reason) => {
+                self.drops.count(reason);
+                let sender = self.endpoints.get(&endpoint).copied();
+                self.observe_refusal(sender, None, reason, now);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use super::SHOP;
 use super::world::{Kind, World, config, packet};
 use crate::composition::{Answering, Balance, Composition};
+use crate::flow_event::Interest;
 use crate::flow_table::FlowLimits;
 use crate::id::{EndpointIndex, InstanceId, LocationIndex, RequestId, Version};
 use crate::port::{Frame, Input, SlotReading};
@@ -43,6 +44,7 @@ pub(super) enum Step {
     DeviceLost(Index),
     Drain(Index, bool),
     Refuse(Index),
+    Observe(Interest),
     Count {
         flow: Index,
         fin: bool,
@@ -85,6 +87,8 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         1 => index().prop_map(Step::DeviceLost),
         1 => (index(), any::<bool>()).prop_map(|(which, drained)| Step::Drain(which, drained)),
         1 => index().prop_map(Step::Refuse),
+        1 => (any::<bool>(), any::<bool>())
+            .prop_map(|(flows, refusals)| Step::Observe(Interest { flows, refusals })),
         3 => (index(), any::<bool>(), any::<bool>())
             .prop_map(|(flow, fin, rst)| Step::Count { flow, fin, rst }),
         1 => Just(Step::Restart),
@@ -273,6 +277,7 @@ fn disturb(world: &mut World, step: &Step, live: Vec<InstanceId>) {
                 });
             }
         }
+        Step::Observe(interest) => world.tell(Input::Observe(interest)),
         Step::Refuse(which) => {
             if let Some(forward) = pick(world.flows.keys().copied(), which) {
                 world.flows.remove(&forward);

@@ -5,8 +5,9 @@ use crate::address::Ipv4Block;
 use crate::aggregate::AggregateKey;
 use crate::composition::Composition;
 use crate::drop_reason::DropReason;
+use crate::flow_event::FlowEvent;
 use crate::flow_key::FlowKey;
-use crate::flow_table::PAIR_REST;
+use crate::flow_table::{FlowChange, FlowEnd, PAIR_REST};
 use crate::id::{EndpointIndex, InstanceId, LocationIndex, RequestId, SlotIndex};
 use crate::moment::Moment;
 use crate::name::{AutomatonName, InstanceName};
@@ -220,6 +221,7 @@ impl World {
                 let found = self.flows.contains_key(&key) || self.flows.values().any(known);
                 assert!(found, "what is sent back finds its flow");
             }
+            Output::Observed(event) => self.observed(event),
             Output::ReadFlows(_) | Output::ReadProcessors(_) => self.read(output),
             Output::KillProcess { instance } => {
                 let instance = *instance;
@@ -293,6 +295,17 @@ impl World {
             Output::CloseAggregates(keys) => self.kernel.close(keys),
             Output::SetEpoch { cell, epoch } => self.kernel.set_epoch(*cell, *epoch),
             other => unreachable!("{other:?} is carried out elsewhere"),
+        }
+    }
+
+    /// What is told as closed can still be read.
+    fn observed(&self, event: &FlowEvent) {
+        let FlowEvent::Flow { change, .. } = event else {
+            return;
+        };
+        if let FlowChange::Closed(flow, end) = change {
+            let open = self.flows.contains_key(&flow.entries.forward.key);
+            assert!(open || *end == FlowEnd::KernelRefused, "{flow:?}");
         }
     }
 
