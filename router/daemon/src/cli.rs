@@ -1,5 +1,6 @@
 //! The command line's grammar.
 
+use crate::flow_log::FlowLogLevel;
 use crate::resolve::Kind;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -31,6 +32,9 @@ pub struct UpOptions {
     /// Where the host's own programs and DNS servers may ask for .matrix, over UDP and TCP.
     #[arg(long, value_name = "ADDR:PORT")]
     pub resolver: Option<SocketAddr>,
+    /// What the flow log in the state directory holds: refused packets, or all flows too.
+    #[arg(long, value_name = "WHAT", value_enum, default_value = "refused")]
+    pub flow_log: FlowLogLevel,
 }
 
 /// What can be said to Margay.
@@ -61,7 +65,11 @@ pub enum Command {
     /// List services.
     Services,
     /// List live flows with their counters.
-    Flows,
+    Flows {
+        /// Print what happens to flows from now on instead, a line each.
+        #[arg(long, short)]
+        watch: bool,
+    },
     /// Have an instance take no new flow, and wait until those that it serves have ended.
     Drain {
         /// The instance: 2.web, or web if there is only one.

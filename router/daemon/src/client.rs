@@ -10,28 +10,45 @@ use std::path::Path;
 
 /// Asks the daemon whose run directory is `run`.
 pub fn ask(run: &Path, request: &Request) -> Result<Value> {
-    let socket = run.join("control.sock");
-    let mut stream = UnixStream::connect(&socket).with_context(|| {
-        format!(
-            "no daemon answers on {}; start one with `margay up`, or say where it is with --run",
-            socket.display()
-        )
-    })?;
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
-    stream.write_all(&line).context("the daemon hung up")?;
-    let mut answer = String::new();
-    BufReader::new(stream)
-        .read_line(&mut answer)
-        .context("the daemon hung up")?;
-    match serde_json::from_str(&answer).context("the daemon went away before it answered")? {
-        Response::Ok(value) => Ok(value),
-        Response::Error(error) => bail!(error),
-    }
+    let answer = Conversation::open(run, request)?.next()?;
+    answer.context("the daemon went away before it answered")
 }
 
 /// Asks for something of a known shape.
 pub fn ask_for<T: DeserializeOwned>(run: &Path, request: &Request) -> Result<T> {
     serde_json::from_value(ask(run, request)?)
         .context("the daemon's answer has another shape; are daemon and command of one version?")
+}
+
+/// A request whose answers are read one by one.
+pub struct Conversation(BufReader<UnixStream>);
+
+impl Conversation {
+    /// Asks the daemon whose run directory is `run`.
+    pub fn open(run: &Path, request: &Request) -> Result<Conversation> {
+        let socket = run.join("control.sock");
+        let mut stream = UnixStream::connect(&socket).with_context(|| {
+            format!(
+                "no daemon answers on {}; start one with `margay up`, or say where it is with --run",
+                socket.display()
+            )
+        })?;
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        stream.write_all(&line).context("the daemon hung up")?;
+        Ok(Conversation(BufReader::new(stream)))
+    }
+
+    /// The next answer; `None` once the daemon has hung up.
+    pub fn next(&mut self) -> Result<Option<Value>> {
+        let mut answer = String::new();
+        let read = self.0.read_line(&mut answer);
+        if read.context("the daemon hung up")? == 0 {
+            return Ok(None);
+        }
+        match serde_json::from_str(&answer).context("the daemon went away while it answered")? {
+            Response::Ok(value) => Ok(Some(value)),
+            Response::Error(error) => bail!(error),
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The control socket: answers operators, after asking the kernel who they are.
 
 use crate::explain::explain;
+use crate::flow_line::FlowLine;
 use crate::journal::Journal;
 use crate::protocol::{
     FlowRow, InstanceRow, REQUEST_BYTES_MAX, Request, Response, ServiceRow, Status, Target,
@@ -79,6 +80,7 @@ pub async fn serve(world: Arc<World>, listener: UnixListener, down: Arc<Notify>)
 async fn converse(world: &World, mut stream: UnixStream, down: &Notify) -> Result<()> {
     let mut is_the_end = false;
     let outcome = match request_of(&mut stream).await {
+        Ok(Request::Watch) => return watch(world, stream).await,
         Ok(request) => {
             is_the_end = matches!(request, Request::Down);
             respond(world, request).await
@@ -86,17 +88,44 @@ async fn converse(world: &World, mut stream: UnixStream, down: &Notify) -> Resul
         Err(error) => Err(error),
     };
     is_the_end &= outcome.is_ok();
+    let written = answer(&mut stream, outcome).await;
+    if is_the_end {
+        down.notify_one();
+    }
+    written
+}
+
+async fn answer(stream: &mut (impl AsyncWriteExt + Unpin), outcome: Result<Value>) -> Result<()> {
     let response = match outcome {
         Ok(value) => Response::Ok(value),
         Err(error) => Response::Error(format!("{error:#}")),
     };
     let mut line = serde_json::to_vec(&response)?;
     line.push(b'\n');
-    let written = stream.write_all(&line).await;
-    if is_the_end {
-        down.notify_one();
+    Ok(stream.write_all(&line).await?)
+}
+
+/// Tells what happens to flows until the operator hangs up. One who reads slowly misses events, and
+/// is told how many.
+async fn watch(world: &World, mut stream: UnixStream) -> Result<()> {
+    let mut operator = match world.watchers.join() {
+        Ok(operator) => operator,
+        Err(error) => return answer(&mut stream, Err(error)).await,
+    };
+    let (mut reader, mut writer) = stream.split();
+    loop {
+        let mut hung_up = [0];
+        tokio::select! {
+            news = operator.watching.next() => match news {
+                Some(news) => {
+                    let line = serde_json::to_value(FlowLine::of(&news));
+                    answer(&mut writer, Ok(line?)).await?;
+                }
+                None => return Ok(()),
+            },
+            _ = reader.read(&mut hung_up) => return Ok(()),
+        }
     }
-    Ok(written?)
 }
 
 /// Reads the request even of whom it then refuses: who is cut off while speaking would not hear why.
@@ -144,6 +173,7 @@ async fn respond(world: &World, request: Request) -> Result<Value> {
         Request::Services => services(world).await,
         Request::Flows => flows(world).await,
         Request::Drain { instance, cancel } => drain::drain(world, &instance, cancel).await,
+        Request::Watch => bail!("what is watched has no single answer"),
         Request::Drops => drops(world).await,
         Request::Resolve { name, caller, kind } => {
             let caller = match caller.as_str() {

@@ -37,6 +37,11 @@ impl Directories {
         self.state.join("margay.redb")
     }
 
+    /// The newest file of the flow log.
+    pub fn flow_log(&self) -> PathBuf {
+        self.state.join("flows.log")
+    }
+
     /// What belongs to instances, a directory for each.
     pub fn instances(&self) -> PathBuf {
         self.state.join("instances")

@@ -16,6 +16,9 @@ mod down;
 mod drain;
 mod drain_command;
 mod explain;
+mod flow_line;
+mod flow_log;
+mod flow_watch;
 mod host_resolver;
 mod instance_etc;
 mod journal;
@@ -33,6 +36,7 @@ mod router_thread;
 mod schema;
 mod supervisor;
 mod up;
+mod watch_command;
 mod worker;
 mod world;
 
@@ -68,6 +72,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let run = run.to_owned();
             up::run(Directories { state, run }, options)?;
         }
+        Command::Flows { watch: true } => watch_command::print(run, cli.json)?,
         Command::Exec { instance, command } => return exec(run, instance, &command),
         Command::Logs {
             instance,
@@ -120,7 +125,7 @@ fn request(command: Command) -> Result<Request> {
         Command::Delete { composition } => Request::Delete { composition },
         Command::Ps => Request::Ps,
         Command::Services => Request::Services,
-        Command::Flows => Request::Flows,
+        Command::Flows { watch: false } => Request::Flows,
         Command::Drops => Request::Drops,
         Command::Resolve { name, caller, kind } => Request::Resolve { name, caller, kind },
         Command::Explain { target, caller } => Request::Explain {
@@ -129,6 +134,7 @@ fn request(command: Command) -> Result<Request> {
         },
         Command::Status => Request::Status,
         Command::Up { .. }
+        | Command::Flows { watch: true }
         | Command::Exec { .. }
         | Command::Logs { .. }
         | Command::Drain { .. } => {

@@ -24,6 +24,8 @@ pub enum Request {
     Flows,
     /// Have an instance take no new flow, or take them again, and tell what is still open.
     Drain { instance: String, cancel: bool },
+    /// Tell what happens to flows, a line each, until the asker hangs up.
+    Watch,
     /// Count drops and refusals by reason.
     Drops,
     /// Answer a name as an instance would see it.

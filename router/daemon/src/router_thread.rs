@@ -1,5 +1,6 @@
 //! The thread that owns the Router and the kernel's tables: first packets in, effects out.
 
+use crate::flow_watch::FlowEvents;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use margay_core::moment::Moment;
@@ -89,6 +90,8 @@ pub struct RouterThread {
     pub tap: UpcallTap,
     /// Where DNS reads names.
     pub names: Arc<ArcSwap<NamesSnapshot>>,
+    /// Where those who watch flows listen.
+    pub flow_events: FlowEvents,
     /// Effects that take time. Unbounded as a type, bounded in fact: core has but a few outputs of
     /// this kind under way per instance, and the number of instances is bounded.
     pub slow: mpsc::UnboundedSender<Output>,
@@ -252,6 +255,7 @@ impl Running {
             datapath,
             tap,
             names,
+            flow_events,
             slow,
             ..
         } = &mut self.thread;
@@ -306,6 +310,7 @@ impl Running {
             }
             Output::SetEpoch { cell, epoch } => datapath.set_epoch(cell, epoch),
             Output::PublishNames(snapshot) => names.store(snapshot),
+            Output::Observed(event) => flow_events.tell(*event, datapath),
             // Whatever came before it was carried out by this very thread.
             Output::Withdraw { instance } => self.inputs.push_back(Input::Withdrawn { instance }),
             slow_output => {

@@ -2,6 +2,8 @@
 
 use crate::cli::UpOptions;
 use crate::directories::Directories;
+use crate::flow_log;
+use crate::flow_watch::{FlowEvents, Watchers};
 use crate::host_resolver::HostResolver;
 use crate::journal::{Journal, Recorded, random};
 use crate::router_thread::{RouterHandle, RouterThread, now};
@@ -117,8 +119,11 @@ async fn run_claimed(
     let (slow, outputs) = mpsc::unbounded_channel();
     let recovery = recovery(&found, &mut datapath)?;
     let router = new_router(&found.recorded, &options)?;
+    let flow_events = FlowEvents::new();
+    let (logged, watched) = (flow_events.subscribe(), flow_events.downgrade());
     let thread = RouterThread {
         router,
+        flow_events,
         datapath,
         tap,
         names: names.clone(),
@@ -128,7 +133,12 @@ async fn run_claimed(
     // The router thread starts last, so that no first packet is decided before all is adopted; the
     // effects of its first decisions wait for the supervisor in their channel.
     let (router, router_thread) = thread.spawn(Input::Recover(recovery))?;
+    let log = flow_log::write(logged, directories.flow_log(), options.flow_log);
+    let flow_log = tokio::spawn(log);
+    let interest = options.flow_log.interest();
+    let watchers = Watchers::new(watched, router.clone(), interest);
     let world = Arc::new(World {
+        watchers: Arc::new(watchers),
         directories,
         cgroup: cgroup_root.join(format!("margay-{:08x}", found.recorded.host_tag)),
         router: router.clone(),
@@ -152,10 +162,12 @@ async fn run_claimed(
     }
     serve_until_told(&world, events).await?;
     router.stop();
-    match router_thread.join() {
-        Ok(outcome) => outcome,
-        Err(_) => bail!("the router thread panicked"),
-    }
+    let Ok(outcome) = router_thread.join() else {
+        bail!("the router thread panicked");
+    };
+    // It writes what the thread told last.
+    flow_log.await.context("the flow log was cut off")?;
+    outcome
 }
 
 /// Opens what an earlier run left on disk, at the keeper and in the kernel, or makes it.

@@ -1,6 +1,7 @@
 //! What the daemon's parts share: handles to the router thread, keeper, resolver and journal.
 
 use crate::directories::Directories;
+use crate::flow_watch::Watchers;
 use crate::journal::Journal;
 use crate::router_thread::RouterHandle;
 use anyhow::{Context, Result};
@@ -26,6 +27,8 @@ pub struct World {
     pub router: RouterHandle,
     /// The thread that answers DNS.
     pub resolver: ResolverHandle,
+    /// Those who watch flows.
+    pub watchers: Arc<Watchers>,
     /// What DNS answers from.
     pub names: Arc<ArcSwap<NamesSnapshot>>,
     /// The process that parents the instances.

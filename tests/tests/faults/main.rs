@@ -23,4 +23,5 @@ mod programs;
 mod resolvers;
 mod start;
 mod upgrades;
+mod watching;
 mod world;

@@ -208,6 +208,12 @@ impl Talk {
         self.lines.try_recv().is_ok()
     }
 
+    /// Ends a program that does not end with its input.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Ends its input and returns its last line.
     pub(crate) fn finish(mut self) -> String {
         drop(self.input.take());
