@@ -58,6 +58,21 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Every stage, in the order of a life.
+    pub const ALL: &'static [Stage] = &[
+        Stage::Preparing,
+        Stage::Starting,
+        Stage::Running,
+        Stage::Ready,
+        Stage::Exited,
+        Stage::Pausing,
+        Stage::Repairing,
+        Stage::Withdrawing,
+        Stage::Draining,
+        Stage::Removing,
+        Stage::Gone,
+    ];
+
     /// The name in the CLI.
     pub fn name(self) -> &'static str {
         match self {

@@ -32,6 +32,9 @@ pub struct UpOptions {
     /// Where the host's own programs and DNS servers may ask for .matrix, over UDP and TCP.
     #[arg(long, value_name = "ADDR:PORT")]
     pub resolver: Option<SocketAddr>,
+    /// Where metrics are served over HTTP, to whoever asks; nowhere if it is not given.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics: Option<SocketAddr>,
     /// What the flow log in the state directory holds: refused packets, or all flows too.
     #[arg(long, value_name = "WHAT", value_enum, default_value = "refused")]
     pub flow_log: FlowLogLevel,
@@ -123,6 +126,8 @@ pub enum Command {
         #[arg(long, short = 'n', value_name = "LINES")]
         lines: Option<usize>,
     },
+    /// Print every counter and size in the text format of OpenMetrics.
+    Metrics,
     /// Tell how this host is.
     Status,
 }

@@ -10,7 +10,7 @@ use crate::resolve;
 use crate::router_thread::now;
 use crate::worker::cgroup_of;
 use crate::world::{Facts, World, lock};
-use crate::{down, drain};
+use crate::{down, drain, metrics};
 use anyhow::{Context, Result, bail};
 use margay_core::composition::Composition;
 use margay_core::flow_key::Protocol;
@@ -186,6 +186,7 @@ async fn respond(world: &World, request: Request) -> Result<Value> {
             Ok(resolve::answer(&world.names.load(), caller, &name, kind))
         }
         Request::Explain { target, caller } => explain(world, &target, caller.as_deref()).await,
+        Request::Metrics => Ok(Value::String(metrics::text(world).await?)),
         Request::Status => status(world).await,
         Request::Target { instance } => target(world, &world.instances.find(&instance)?),
         Request::Down => Ok(json!(down::end_host(world).await?)),

@@ -26,6 +26,7 @@ mod keeper_events;
 mod leftovers;
 mod logs;
 mod logs_command;
+mod metrics;
 mod probe;
 mod processors;
 mod protocol;
@@ -132,6 +133,7 @@ fn request(command: Command) -> Result<Request> {
             target: target.join(" "),
             caller,
         },
+        Command::Metrics => Request::Metrics,
         Command::Status => Request::Status,
         Command::Up { .. }
         | Command::Flows { watch: true }
@@ -155,6 +157,7 @@ fn text(request: &Request, answer: Value) -> Result<String> {
         }
         Request::Drops => render::drops(&serde_json::from_value(answer)?),
         Request::Explain { .. } => serde_json::from_value::<Explanation>(answer)?.to_string(),
+        Request::Metrics => serde_json::from_value(answer)?,
         Request::Services => render::objects(&answer),
         _ => render::object(&answer),
     })

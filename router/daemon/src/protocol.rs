@@ -39,6 +39,8 @@ pub enum Request {
         target: String,
         caller: Option<String>,
     },
+    /// Write every metric as text.
+    Metrics,
     /// Tell how the host is.
     Status,
     /// Tell where an instance can be entered.

@@ -10,7 +10,7 @@ use crate::router_thread::{RouterHandle, RouterThread, now};
 use crate::supervisor::Supervisor;
 use crate::worker::{Held, dns_key, dns_sockets_from};
 use crate::world::{ENDPOINTS_MAX, Endpoints, Instances, Keeper, Operators, World};
-use crate::{control, keeper_events, leftovers, logs};
+use crate::{control, keeper_events, leftovers, logs, metrics};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use margay_core::address::Ipv4Block;
@@ -106,6 +106,10 @@ async fn run_claimed(
     options: UpOptions,
 ) -> Result<()> {
     let host_resolver = options.resolver.map(HostResolver::bind).transpose()?;
+    let metrics_listener = match options.metrics {
+        Some(address) => Some(metrics::server::bind(address).await?),
+        None => None,
+    };
     let Adopted {
         found,
         journal,
@@ -157,6 +161,9 @@ async fn run_claimed(
     let mut supervisor = Supervisor::new(world.clone(), outputs);
     adopt_instances(&world, &mut supervisor, &found).await?;
     tokio::spawn(supervisor.run());
+    if let Some(listener) = metrics_listener {
+        tokio::spawn(metrics::server::serve(world.clone(), listener));
+    }
     if let Some(host_resolver) = host_resolver {
         host_resolver.serve(world.names.clone());
     }

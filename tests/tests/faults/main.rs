@@ -17,6 +17,7 @@ mod floods;
 mod kills;
 mod limits;
 mod loads;
+mod metrics;
 mod operators;
 mod outage;
 mod programs;

@@ -108,7 +108,40 @@ pub struct FlowView {
     pub opened: Moment,
 }
 
+/// How much there is of what, and how much there may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Applied compositions.
+    pub compositions: u64,
+    /// Declared services.
+    pub services: u64,
+    /// Instances, whatever they do.
+    pub instances: u64,
+    /// How many instances there may be.
+    pub instances_max: u64,
+    /// Open flows.
+    pub flows: u64,
+    /// How many flows there may be.
+    pub flows_max: u64,
+    /// How many flows one instance may open.
+    pub flows_per_instance_max: u64,
+}
+
 impl Router {
+    /// How much there is of what, counted without looking at each.
+    pub fn sizes(&self) -> Sizes {
+        let limits = self.flows.limits();
+        Sizes {
+            compositions: self.compositions.len() as u64,
+            services: self.services.iter().count() as u64,
+            instances: self.instances.len() as u64,
+            instances_max: u64::from(self.config.instances_max),
+            flows: self.flows.len() as u64,
+            flows_max: u64::from(limits.flows_max),
+            flows_per_instance_max: u64::from(limits.flows_per_instance_max),
+        }
+    }
+
     /// The applied compositions, by name.
     pub fn compositions(&self) -> Vec<CompositionView> {
         let compositions = self.compositions.values();
