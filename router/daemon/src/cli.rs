@@ -3,6 +3,7 @@
 use crate::flow_log::FlowLogLevel;
 use crate::resolve::Kind;
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -130,4 +131,15 @@ pub enum Command {
     Metrics,
     /// Tell how this host is.
     Status,
+    /// Print what a shell completes command lines by.
+    Completions {
+        /// The shell: bash, zsh, fish, elvish or powershell.
+        shell: Shell,
+    },
+    /// Write the manual pages, or print the first.
+    Man {
+        /// Where to; nowhere: print margay(1).
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
 }

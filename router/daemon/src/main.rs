@@ -26,6 +26,7 @@ mod keeper_events;
 mod leftovers;
 mod logs;
 mod logs_command;
+mod manual;
 mod metrics;
 mod probe;
 mod processors;
@@ -73,6 +74,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let run = run.to_owned();
             up::run(Directories { state, run }, options)?;
         }
+        Command::Completions { shell } => manual::completions(shell)?,
+        Command::Man { directory } => manual::pages(directory.as_deref())?,
         Command::Flows { watch: true } => watch_command::print(run, cli.json)?,
         Command::Exec { instance, command } => return exec(run, instance, &command),
         Command::Logs {
@@ -136,6 +139,8 @@ fn request(command: Command) -> Result<Request> {
         Command::Metrics => Request::Metrics,
         Command::Status => Request::Status,
         Command::Up { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. }
         | Command::Flows { watch: true }
         | Command::Exec { .. }
         | Command::Logs { .. }
