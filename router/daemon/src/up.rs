@@ -183,9 +183,12 @@ async fn adopt(directories: &Directories, slots_max: u32) -> Result<Adopted> {
     leftovers::clear_files(directories, &recorded)?;
     let mut keeper = start_keeper(directories)?;
     let events = keeper.subscribe().context("cannot listen to the keeper")?;
-    let tap = open_tap(&mut keeper)?;
+    let (tap, keeper_is_new) = open_tap(&mut keeper)?;
     let mut datapath = open_datapath(directories, &tap, slots_max)?;
     let mut networks = adopt_networks(&datapath);
+    if keeper_is_new {
+        say_what_is_lost(&recorded, &networks);
+    }
     let statuses = keeper
         .list()
         .context("cannot ask the keeper for its instances")?;
@@ -241,12 +244,13 @@ fn start_keeper(directories: &Directories) -> Result<KeeperClient> {
     Ok(keeper)
 }
 
-fn open_tap(keeper: &mut KeeperClient) -> Result<UpcallTap> {
+/// Opens the upcall TAP, and says whether this keeper did not hold it yet: then it holds nothing at all.
+fn open_tap(keeper: &mut KeeperClient) -> Result<(UpcallTap, bool)> {
     let held = keeper
         .fetch(TAP_KEY)
         .context("cannot ask the keeper for the upcall TAP")?;
-    let descriptor = match held.and_then(|mut descriptors| descriptors.pop()) {
-        Some(descriptor) => descriptor,
+    let (descriptor, is_new) = match held.and_then(|mut descriptors| descriptors.pop()) {
+        Some(descriptor) => (descriptor, false),
         None => {
             let created = match create_tap(TAP_NAME) {
                 Ok(created) => created,
@@ -257,10 +261,25 @@ fn open_tap(keeper: &mut KeeperClient) -> Result<UpcallTap> {
                 }
             };
             keeper.hold(TAP_KEY, &[created.as_fd()])?;
-            created
+            (created, true)
         }
     };
-    Ok(UpcallTap::adopt(descriptor)?)
+    Ok((UpcallTap::adopt(descriptor)?, is_new))
+}
+
+/// Tells an operator what ended with a keeper that was killed: whoever had a network then.
+fn say_what_is_lost(recorded: &Recorded, networks: &BTreeMap<InstanceId, (EndpointIndex, u32)>) {
+    let plans = recorded.instances.iter();
+    let lost = plans.filter(|plan| networks.contains_key(&plan.instance));
+    let names: Vec<String> = lost.map(|plan| plan.name.to_string()).collect();
+    if !names.is_empty() {
+        let instances = names.join(" ");
+        tracing::warn!(
+            instances,
+            "the keeper was lost, and with it the programs of these instances, their open connections \
+             and log lines on their way; they are started anew with the addresses that they had"
+        );
+    }
 }
 
 fn open_datapath(directories: &Directories, tap: &UpcallTap, slots_max: u32) -> Result<Datapath> {

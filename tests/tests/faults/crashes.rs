@@ -140,6 +140,14 @@ fn host_whose_keeper_was_killed_makes_its_instances_anew() {
     drop(Talk::connected(&host, "1.caller"));
     let servers = shell(&host, "pgrep -fc '^/usr/bin/python3 /media/echo.py'");
     assert_eq!(servers.trim(), "1", "one of the old ones lives on");
+    let told = std::fs::read_to_string(host.log()).unwrap();
+    let said = told
+        .lines()
+        .find(|line| line.contains("the keeper was lost"));
+    let said = said.expect("what was lost is told");
+    for name in ["1.echo", "1.caller", "8.worker"] {
+        assert!(said.contains(name), "{name} in: {said}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::frames::{frame, tcp_key, udp_key};
 use super::lab::{CLIENT, Lab, OPENED, SERVER, Verdict, config, in_own_namespaces};
 use crate::datapath::Datapath;
+use crate::object::DatapathConfig;
 use aya::programs::{SchedClassifier, TcAttachType};
 use margay_core::id::{InstanceId, LocationIndex, SlotIndex};
 use margay_core::port::{AdoptedFlow, FlowKeys};
@@ -31,6 +32,46 @@ impl Lab {
             stranger_ifindex,
         }
     }
+}
+
+/// Flows in a table that is nearly full.
+const MANY: u16 = 5;
+const MANY_EACH: u16 = 50_000;
+
+#[test]
+fn a_quarter_of_a_million_flows_pass_and_survive_a_restart() {
+    in_own_namespaces(|| {
+        let flows_max = 2 * 262_144;
+        let mut lab = Lab::with_room_for(flows_max);
+        let mut last = lab.entries(udp_key());
+        let ports = (0..MANY).flat_map(|to| (0..MANY_EACH).map(move |from| (to, from)));
+        for (number, (to, from)) in (0..).zip(ports) {
+            let mut key = udp_key();
+            key.source.set_port(10_000 + from);
+            key.destination.set_port(8_000 + to);
+            last = lab.entries(key);
+            last.forward.slot = SlotIndex(2 * number);
+            last.reverse.slot = SlotIndex(2 * number + 1);
+            lab.datapath.open_flow(&last, OPENED).unwrap();
+        }
+        let began = Instant::now();
+
+        drop(lab.datapath);
+        lab.datapath = Datapath::open(&DatapathConfig {
+            flows_max,
+            ..config()
+        })
+        .unwrap();
+
+        let adopted = lab.datapath.adopt_flows().unwrap();
+        println!("{} flows adopted in {:?}", adopted.len(), began.elapsed());
+        assert_eq!(adopted.len(), usize::from(MANY) * usize::from(MANY_EACH));
+        assert_eq!(adopted[adopted.len() - 1].entries, last);
+        for flow in [&adopted[0].entries, &last] {
+            lab.instance_sends(lab.client_ifindex, &frame(flow.forward.key));
+            assert_eq!(lab.reading(flow).forward.packets, 1);
+        }
+    });
 }
 
 #[test]
