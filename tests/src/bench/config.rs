@@ -45,11 +45,24 @@ pub enum Config {
     #[serde(rename = "margay-30000")]
     #[value(name = "margay-30000")]
     Margay30000,
+    /// Two instances of Margay, called by their IPv4 address, where core decides each flow.
+    #[serde(rename = "margay-upcall")]
+    #[value(name = "margay-upcall")]
+    MargayUpcall,
+}
+
+/// What a host of Margay is like, beside the two measured instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostTraits {
+    /// How many services are declared.
+    pub declared_services: u32,
+    /// Whether core decides each flow, and the kernel opens none by itself.
+    pub decides_every_flow: bool,
 }
 
 impl Config {
     /// All of them, in the order of the report.
-    pub const ALL: [Config; 10] = [
+    pub const ALL: [Config; 11] = [
         Config::DirectVeth,
         Config::Routed,
         Config::Bridge,
@@ -60,6 +73,7 @@ impl Config {
         Config::Margay,
         Config::MargayV6,
         Config::Margay30000,
+        Config::MargayUpcall,
     ];
 
     /// Its name in reports.
@@ -75,22 +89,29 @@ impl Config {
             Config::Margay => "margay",
             Config::MargayV6 => "margay-v6",
             Config::Margay30000 => "margay-30000",
+            Config::MargayUpcall => "margay-upcall",
         }
     }
 
-    /// Whether it is Margay itself, which must reach the targets.
+    /// Whether it is Margay itself.
     pub fn is_margay(self) -> bool {
-        matches!(
-            self,
-            Config::Margay | Config::MargayV6 | Config::Margay30000
-        )
+        self.host().is_some()
     }
 
-    /// How many services its host declares beside the measured ones.
-    pub fn declared_services(self) -> u32 {
+    /// What its host is like, if it is Margay.
+    pub fn host(self) -> Option<HostTraits> {
+        let plain = HostTraits::default();
         match self {
-            Config::Margay30000 => 30_000,
-            _ => 0,
+            Config::Margay | Config::MargayV6 => Some(plain),
+            Config::Margay30000 => Some(HostTraits {
+                declared_services: 30_000,
+                ..plain
+            }),
+            Config::MargayUpcall => Some(HostTraits {
+                decides_every_flow: true,
+                ..plain
+            }),
+            _ => None,
         }
     }
 

@@ -31,8 +31,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts a daemon in a network namespace of its own.
-    pub fn start(scratch: &Path) -> Result<Daemon> {
+    /// Starts a daemon with these options in a network namespace of its own.
+    pub fn start(scratch: &Path, options: &[&str]) -> Result<Daemon> {
         let program = beside_us("margay")?;
         let host = Namespace::create()?;
         let (state, run) = (scratch.join("state"), scratch.join("run"));
@@ -44,7 +44,8 @@ impl Daemon {
             .arg("--state")
             .arg(&state)
             .arg("--run")
-            .arg(&run);
+            .arg(&run)
+            .args(options);
         command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)

@@ -109,7 +109,7 @@ pub fn run(plan: &Plan, scratch: &Path) -> Result<AllSeries> {
         eprintln!("measure {config}");
         let place = scratch.join(config.name());
         fs::create_dir(&place).context("make a directory for the host")?;
-        let mut daemon = Daemon::start(&place)?;
+        let mut daemon = Daemon::start(&place, &[])?;
         let log = daemon.log.clone();
         let mut take = |metric, value| {
             let series: &mut Series = all_series.entry((config, metric)).or_default();

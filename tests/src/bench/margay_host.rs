@@ -6,6 +6,7 @@
 
 use crate::bench::apply::{Applicant, Found, declarations};
 use crate::bench::conditions::SERVER_PORT;
+use crate::bench::config::HostTraits;
 use crate::bench::daemon::{Daemon, READY_MAX, tail};
 use crate::bench::namespace::Namespace;
 use anyhow::{Context as _, Result};
@@ -28,12 +29,16 @@ pub struct MargayHost {
 }
 
 impl MargayHost {
-    /// Starts a host in a namespace of its own, declares `services` beside those that are measured,
+    /// Starts a host in a namespace of its own, declares its services beside those that are measured,
     /// and waits until the measured instances are ready.
-    pub fn start(scratch: &Path, services: u32) -> Result<MargayHost> {
-        let daemon = Daemon::start(scratch)?;
+    pub fn start(scratch: &Path, traits: HostTraits) -> Result<MargayHost> {
+        let options: &[&str] = match traits.decides_every_flow {
+            true => &["--decide-every-flow"],
+            false => &[],
+        };
+        let daemon = Daemon::start(scratch, options)?;
         let log = daemon.log.clone();
-        Self::compose(daemon, scratch, services)
+        Self::compose(daemon, scratch, traits.declared_services)
             .with_context(|| format!("margay's log ends:\n{}", tail(&log)))
     }
 

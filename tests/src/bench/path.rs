@@ -1,7 +1,7 @@
 //! Builds a config's path: the client's and the server's namespaces and what lies between.
 
 use crate::bench::conditions::{CongestionControl, SERVER_PORT};
-use crate::bench::config::Config;
+use crate::bench::config::{Config, HostTraits};
 use crate::bench::margay_host::MargayHost;
 use crate::bench::namespace::{Namespace, Running};
 use crate::bench::{haproxy, nat};
@@ -68,8 +68,7 @@ impl Path {
 pub struct Builder<'a> {
     scratch: &'a FilePath,
     congestion_control: CongestionControl,
-    /// By how many services they declare.
-    margay: BTreeMap<u32, Rc<MargayHost>>,
+    margay: BTreeMap<HostTraits, Rc<MargayHost>>,
 }
 
 impl<'a> Builder<'a> {
@@ -95,10 +94,10 @@ impl<'a> Builder<'a> {
             Config::Iptables1 => with_iptables(1),
             Config::Iptables10000 => with_iptables(10_000),
             Config::Haproxy => self.proxied(),
-            Config::Margay | Config::Margay30000 => {
+            Config::MargayV6 => self.through_margay(config, |host| IpAddr::V6(host.server_v6)),
+            Config::Margay | Config::Margay30000 | Config::MargayUpcall => {
                 self.through_margay(config, |host| IpAddr::V4(host.server_v4))
             }
-            Config::MargayV6 => self.through_margay(config, |host| IpAddr::V6(host.server_v6)),
         };
         path.with_context(|| format!("build the path of {config}"))
     }
@@ -119,14 +118,14 @@ impl<'a> Builder<'a> {
         config: Config,
         called: impl Fn(&MargayHost) -> IpAddr,
     ) -> Result<Path> {
-        let services = config.declared_services();
-        let host = match self.margay.get(&services) {
+        let traits = config.host().unwrap_or_default();
+        let host = match self.margay.get(&traits) {
             Some(host) => Rc::clone(host),
             None => {
-                let place = self.scratch.join(format!("margay-{services}"));
+                let place = self.scratch.join(config.name());
                 std::fs::create_dir(&place).context("make a directory for the host")?;
-                let host = Rc::new(MargayHost::start(&place, services)?);
-                self.margay.insert(services, Rc::clone(&host));
+                let host = Rc::new(MargayHost::start(&place, traits)?);
+                self.margay.insert(traits, Rc::clone(&host));
                 host
             }
         };

@@ -311,7 +311,7 @@ pub(crate) mod tests {
         write_table(&outcome(&figures), &mut table).unwrap();
         let table = String::from_utf8(table).unwrap();
         assert!(
-            table.contains("FAIL  margay bulk at least 0.95 of direct-veth: 0.500"),
+            table.contains("FAIL  margay bulk at least 0.97 of direct-veth: 0.500"),
             "{table}"
         );
         assert!(table.contains("30.00  [30.00 to 30.00]"), "{table}");

@@ -9,35 +9,31 @@ use std::io::{self, Write};
 
 /// At least this share of what the direct veth pair reaches in the same run.
 const RATIOS_MIN: [(Metric, f64); 4] = [
-    (Metric::Rr, 0.92),
-    (Metric::Bulk, 0.95),
-    (Metric::Crr, 0.80),
-    (Metric::UdpPps, 0.82),
+    (Metric::Rr, 0.94),
+    (Metric::Bulk, 0.97),
+    (Metric::Crr, 0.93),
+    (Metric::UdpPps, 0.85),
 ];
 
-/// A first packet, which core decides about, may take this much longer than a later one.
-const FIRST_PACKET_EXTRA_MAX_US: f64 = 25.0;
+/// A first packet that core decides about may take this much longer than a later one.
+const DECIDED_EXTRA_MAX_US: f64 = 12.0;
+
+/// A first packet whose flow the kernel opens may take this much longer than a later one.
+const AGGREGATE_EXTRA_MAX_US: f64 = 3.0;
 
 /// A service that is applied beside 30,000 must be found within this time.
 const APPLY_MAX_MS: f64 = 10.0;
 
 /// What Margay must be ahead of, and in which metrics.
 const AHEAD_OF: [(Config, &[Metric]); 5] = [
-    (Config::Bridge, &[Metric::Rr, Metric::Bulk, Metric::UdpPps]),
-    (
-        Config::Nft10000,
-        &[Metric::Rr, Metric::Bulk, Metric::UdpPps],
-    ),
-    (
-        Config::Iptables1,
-        &[Metric::Rr, Metric::Bulk, Metric::UdpPps, Metric::Crr],
-    ),
-    (
-        Config::Iptables10000,
-        &[Metric::Rr, Metric::Bulk, Metric::UdpPps, Metric::Crr],
-    ),
+    (Config::Bridge, &IN_ALL),
+    (Config::Nft10000, &IN_ALL),
+    (Config::Iptables1, &IN_ALL),
+    (Config::Iptables10000, &IN_ALL),
     (Config::Haproxy, &[Metric::Rr, Metric::Bulk, Metric::Crr]),
 ];
+
+const IN_ALL: [Metric; 4] = [Metric::Rr, Metric::Bulk, Metric::UdpPps, Metric::Crr];
 
 /// A target and what was measured for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,7 +98,12 @@ fn judge_many(figures: &[Figure]) -> Vec<Verdict> {
 }
 
 fn judge_config(figures: &[Figure], config: Config) -> Vec<Verdict> {
-    let mut verdicts = Vec::new();
+    let first_packet = judge_first_packet(figures, config);
+    // What each decision costs is told, and asked of no figure but its own.
+    if config == Config::MargayUpcall {
+        return first_packet.into_iter().collect();
+    }
+    let mut verdicts: Vec<Verdict> = first_packet.into_iter().collect();
     for (metric, ratio_min) in RATIOS_MIN {
         if let Some(figure) = find(figures, config, metric) {
             verdicts.push(Verdict {
@@ -111,16 +112,6 @@ fn judge_config(figures: &[Figure], config: Config) -> Vec<Verdict> {
                 reached: figure.ratio >= ratio_min,
             });
         }
-    }
-    let first = find(figures, config, Metric::FirstPacketUs);
-    let later = find(figures, config, Metric::LaterPacketUs);
-    if let (Some(first), Some(later)) = (first, later) {
-        let extra_us = first.value - later.value;
-        verdicts.push(Verdict {
-            target: format!("{config} first packet at most {FIRST_PACKET_EXTRA_MAX_US} us extra"),
-            measured: format!("{extra_us:.1} us"),
-            reached: extra_us <= FIRST_PACKET_EXTRA_MAX_US,
-        });
     }
     for (other, metrics) in AHEAD_OF {
         for &metric in metrics {
@@ -135,6 +126,21 @@ fn judge_config(figures: &[Figure], config: Config) -> Vec<Verdict> {
         }
     }
     verdicts
+}
+
+fn judge_first_packet(figures: &[Figure], config: Config) -> Option<Verdict> {
+    let first = find(figures, config, Metric::FirstPacketUs)?;
+    let later = find(figures, config, Metric::LaterPacketUs)?;
+    let extra_max_us = match config {
+        Config::MargayUpcall => DECIDED_EXTRA_MAX_US,
+        _ => AGGREGATE_EXTRA_MAX_US,
+    };
+    let extra_us = first.value - later.value;
+    Some(Verdict {
+        target: format!("{config} first packet at most {extra_max_us} us extra"),
+        measured: format!("{extra_us:.1} us"),
+        reached: extra_us <= extra_max_us,
+    })
 }
 
 fn find(figures: &[Figure], config: Config, metric: Metric) -> Option<&Figure> {
@@ -158,10 +164,10 @@ mod tests {
 
     #[test]
     fn a_ratio_below_its_target_is_missed() {
-        let reached = figure(Config::Margay, Metric::Rr, 92.0, 0.92);
-        let short = figure(Config::Margay, Metric::Rr, 91.9, 0.919);
+        let reached = figure(Config::Margay, Metric::Rr, 94.0, 0.94);
+        let short = figure(Config::Margay, Metric::Rr, 93.9, 0.939);
         assert!(missed(&[reached]).is_empty());
-        assert_eq!(missed(&[short]), ["margay rr at least 0.92 of direct-veth"]);
+        assert_eq!(missed(&[short]), ["margay rr at least 0.94 of direct-veth"]);
     }
 
     #[test]
@@ -173,22 +179,24 @@ mod tests {
 
     #[test]
     fn a_first_packet_may_take_a_little_longer_only() {
-        let first = figure(Config::MargayV6, Metric::FirstPacketUs, 31.0, 5.0);
-        let later = figure(Config::MargayV6, Metric::LaterPacketUs, 5.9, 1.1);
-        assert_eq!(
-            missed(&[first, later]),
-            ["margay-v6 first packet at most 25 us extra"]
-        );
+        for (config, extra_us) in [(Config::MargayV6, 3.0), (Config::MargayUpcall, 12.0)] {
+            let later = figure(config, Metric::LaterPacketUs, 6.0, 1.1);
+            let late = figure(config, Metric::FirstPacketUs, 6.1 + extra_us, 5.0);
+            let target = format!("{config} first packet at most {extra_us} us extra");
+            assert_eq!(missed(&[late, later.clone()]), [target]);
+            let in_time = figure(config, Metric::FirstPacketUs, 5.9 + extra_us, 5.0);
+            assert!(missed(&[in_time, later]).is_empty());
+        }
     }
 
     #[test]
     fn thirty_thousand_services_may_cost_no_more_than_the_spread() {
-        let few = figure(Config::Margay, Metric::Rr, 95.0, 0.95);
-        let mut many = figure(Config::Margay30000, Metric::Rr, 94.0, 0.94);
-        (many.ratio_p20, many.ratio_p80) = (0.93, 0.95);
+        let few = figure(Config::Margay, Metric::Rr, 97.0, 0.97);
+        let mut many = figure(Config::Margay30000, Metric::Rr, 96.0, 0.96);
+        (many.ratio_p20, many.ratio_p80) = (0.95, 0.97);
         assert!(missed(&[few.clone(), many.clone()]).is_empty());
-        (many.ratio_p20, many.ratio_p80) = (0.938, 0.942);
-        (many.ratio, many.value) = (0.93, 93.0);
+        (many.ratio_p20, many.ratio_p80) = (0.948, 0.952);
+        (many.ratio, many.value) = (0.95, 95.0);
         let missed = missed(&[few, many]);
         assert_eq!(
             missed,

@@ -39,6 +39,9 @@ enum Half {
         to: SocketAddr,
         #[arg(long, default_value = "cubic")]
         congestion_control: CongestionControl,
+        /// How long to open connections before those that count, in the job of short ones.
+        #[arg(long, default_value_t = 0.0)]
+        lead_in_seconds: f64,
         /// How long to measure.
         #[arg(long, default_value_t = 0.25)]
         seconds: f64,
@@ -73,16 +76,21 @@ fn main() -> Result<()> {
             job,
             to,
             congestion_control,
+            lead_in_seconds,
             seconds,
             first_source_port,
         } => {
             let time = Duration::try_from_secs_f64(seconds).context("--seconds")?;
+            let lead_in = Duration::try_from_secs_f64(lead_in_seconds);
+            let lead_in = lead_in.context("--lead-in-seconds")?;
             // A lost packet must end the run, and a timeout on each receive would cost time.
-            nix::unistd::alarm::set(OVERTIME_S.saturating_add(time.as_secs() as u32));
+            let whole_s = (lead_in + time).as_secs() as u32;
+            nix::unistd::alarm::set(OVERTIME_S.saturating_add(whole_s));
             let order = client::Order {
                 job,
                 to,
                 congestion_control,
+                lead_in,
                 time,
                 first_source_port,
             };

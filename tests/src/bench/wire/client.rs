@@ -44,6 +44,8 @@ pub struct Order {
     pub to: SocketAddr,
     /// The congestion control of its TCP sockets.
     pub congestion_control: CongestionControl,
+    /// How long to open connections before those that count, in the job of short ones.
+    pub lead_in: Duration,
     /// How long to measure.
     pub time: Duration,
     /// The first source port of the latency job's flows; no earlier flow may have used them.
@@ -76,6 +78,10 @@ fn exchange_over_many_connections(order: Order) -> Result<Vec<Sample>> {
         reset_on_close(&stream)
     };
     for _ in 0..WARM_UP_EXCHANGES {
+        one_connection()?;
+    }
+    let begun = Instant::now();
+    while begun.elapsed() < order.lead_in {
         one_connection()?;
     }
     measure_exchanges(Metric::Crr, order.time, one_connection)
