@@ -1,10 +1,12 @@
 //! One TCP connection: length-prefixed queries in, replies out, both bounded (RFC 7766).
 
 use crate::counts::Count;
+use crate::forward::Asker;
 use crate::limits::{Limits, QUERY_BYTES_MAX};
 use crate::reply::Transport;
-use crate::responder::Responder;
+use crate::responder::{Responder, Response};
 use margay_core::id::InstanceId;
+use mio::Token;
 use mio::net::TcpStream;
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::Instant;
@@ -14,6 +16,9 @@ const PREFIX: usize = 2;
 
 /// Queries answered in one turn, as many as in a turn of a UDP socket.
 const QUERIES_PER_TURN: usize = 32;
+
+/// Questions of one connection that are asked elsewhere at a time; its further queries wait.
+const ELSEWHERE_PER_CONNECTION_MAX: usize = 8;
 
 /// A connection and what is buffered for it.
 pub(crate) struct Connection {
@@ -27,6 +32,8 @@ pub(crate) struct Connection {
     outbound: Vec<u8>,
     written: usize,
     peer_ended: bool,
+    /// Its questions that are asked elsewhere.
+    elsewhere: usize,
     deadline: Instant,
 }
 
@@ -79,6 +86,7 @@ impl Connection {
             outbound: Vec::new(),
             written: 0,
             peer_ended: false,
+            elsewhere: 0,
             deadline: now + limits.idle,
         }
     }
@@ -93,17 +101,26 @@ impl Connection {
         (now >= self.deadline).then_some(reason)
     }
 
+    /// Takes a reply that came from elsewhere; the next turn writes it.
+    pub(crate) fn deliver(&mut self, reply: &[u8]) {
+        self.elsewhere = self.elsewhere.saturating_sub(1);
+        if !reply.is_empty() {
+            push(&mut self.outbound, reply);
+        }
+    }
+
     /// Takes one turn: writes what waits, reads one chunk, answers some of what is whole in it.
     pub(crate) fn turn(
         &mut self,
+        token: Token,
         responder: &mut Responder,
         scratch: &mut Scratch,
         limits: &Limits,
         now: Instant,
     ) -> Next {
-        match self.step(responder, scratch, limits, now) {
+        match self.step(token, responder, scratch, limits, now) {
             Ok(true) => Next::Turn,
-            Ok(false) if self.peer_ended && self.outbound.is_empty() => {
+            Ok(false) if self.peer_ended && self.outbound.is_empty() && self.elsewhere == 0 => {
                 Next::Close(Count::Finished)
             }
             Ok(false) => Next::Event,
@@ -114,6 +131,7 @@ impl Connection {
     /// Does one turn's work; returns whether more could be done without a readiness event.
     fn step(
         &mut self,
+        token: Token,
         responder: &mut Responder,
         scratch: &mut Scratch,
         limits: &Limits,
@@ -122,7 +140,7 @@ impl Connection {
         // First, because waiting replies keep whole queries from being answered.
         self.flush()?;
         let filled = self.fill(&mut scratch.chunk)?;
-        let answered = self.answer(responder, &mut scratch.reply, limits)?;
+        let answered = self.answer(token, responder, &mut scratch.reply, limits)?;
         if answered {
             // Only a whole query counts as life: dribbled bytes do not keep a connection open.
             self.deadline = now + limits.idle;
@@ -154,13 +172,16 @@ impl Connection {
     /// Answers whole queries at hand while there is room for replies; returns whether any was there.
     fn answer(
         &mut self,
+        token: Token,
         responder: &mut Responder,
         reply: &mut Vec<u8>,
         limits: &Limits,
     ) -> Result<bool, Count> {
         let mut consumed = 0;
         for _ in 0..QUERIES_PER_TURN {
-            if self.outbound.len() >= limits.waiting_bytes_max {
+            if self.outbound.len() >= limits.waiting_bytes_max
+                || self.elsewhere >= ELSEWHERE_PER_CONNECTION_MAX
+            {
                 break;
             }
             let rest = &self.inbound[consumed..];
@@ -174,12 +195,14 @@ impl Connection {
             let Some(query) = rest.get(..length) else {
                 break;
             };
-            if responder.respond(self.caller, query, Transport::Tcp, reply) {
-                let length = u16::try_from(reply.len()).expect("a reply fits a TCP message");
-                self.outbound.extend_from_slice(&length.to_be_bytes());
-                self.outbound.extend_from_slice(reply);
-            }
+            let asker = || Asker::Connection(token);
+            let response = responder.respond(self.caller, query, Transport::Tcp, asker, reply);
             consumed += PREFIX + length;
+            match response {
+                Response::Ready => push(&mut self.outbound, reply),
+                Response::Later => self.elsewhere += 1,
+                Response::None => {}
+            }
         }
         self.inbound.drain(..consumed);
         Ok(consumed > 0)
@@ -197,6 +220,12 @@ impl Connection {
         self.written = 0;
         Ok(())
     }
+}
+
+fn push(outbound: &mut Vec<u8>, reply: &[u8]) {
+    let length = u16::try_from(reply.len()).expect("a reply fits a TCP message");
+    outbound.extend_from_slice(&length.to_be_bytes());
+    outbound.extend_from_slice(reply);
 }
 
 /// Tells a stream that is not ready from one that is broken. (What never sleeps is never
@@ -262,7 +291,7 @@ mod tests {
         fn turn(&mut self) -> Next {
             let (responder, scratch) = (&mut self.responder, &mut self.scratch);
             self.connection
-                .turn(responder, scratch, &self.limits, self.now)
+                .turn(Token(1), responder, scratch, &self.limits, self.now)
         }
 
         fn waiting_bytes(&self) -> usize {

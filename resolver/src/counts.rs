@@ -49,6 +49,8 @@ counts! {
     FormatError = answered_format_error, "Replies that the query is malformed.";
     NotImplemented = answered_not_implemented, "Replies that the kind of request is not served.";
     BadVersion = answered_bad_version, "Replies that the version of EDNS is not served.";
+    Elsewhere = asked_elsewhere, "Questions for names of other zones that the host's own servers were asked.";
+    ElsewhereFull = refused_elsewhere_full, "Questions for names of other zones that were refused: too many were under way.";
     Truncated = answered_truncated, "Replies that did not fit and told the caller to ask over TCP.";
     TooShort = dropped_too_short, "Messages too short to hold a header; nothing to reply to.";
     NotAQuery = dropped_not_a_query, "Messages that are responses; replying could make a loop.";

@@ -1,11 +1,14 @@
 //! UDP in batches: one system call receives many queries, one sends their replies.
 
 use crate::counts::Count;
+use crate::forward::Asker;
 use crate::limits::QUERY_BYTES_MAX;
 use crate::reply::Transport;
-use crate::responder::Responder;
+use crate::responder::{Responder, Response};
 use margay_core::id::InstanceId;
+use mio::Token;
 use std::array::from_fn;
+use std::fmt;
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -27,6 +30,19 @@ struct Datagram {
     bytes_len: usize,
     peer: libc::sockaddr_storage,
     peer_len: libc::socklen_t,
+}
+
+/// Who sent a datagram, as the kernel writes it.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    addr: libc::sockaddr_storage,
+    len: libc::socklen_t,
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "peer of family {}", self.addr.ss_family)
+    }
 }
 
 /// A reply to be sent to the peer of the batch's query number `to`.
@@ -59,6 +75,7 @@ impl Batch {
     pub(crate) fn turn(
         &mut self,
         socket: BorrowedFd<'_>,
+        token: Token,
         caller: InstanceId,
         responder: &mut Responder,
     ) -> bool {
@@ -76,7 +93,13 @@ impl Batch {
         for (index, query) in self.queries[..received].iter().enumerate() {
             let reply = &mut self.replies[replies];
             let bytes = &query.bytes[..query.bytes_len];
-            if responder.respond(caller, bytes, Transport::Udp, &mut reply.bytes) {
+            let asker = || {
+                let (addr, len) = (query.peer, query.peer_len);
+                Asker::Datagram(token, Peer { addr, len })
+            };
+            if responder.respond(caller, bytes, Transport::Udp, asker, &mut reply.bytes)
+                == Response::Ready
+            {
                 reply.to = index;
                 replies += 1;
             }
@@ -159,6 +182,23 @@ impl Batch {
         }
         refused
     }
+}
+
+/// Sends one reply to a peer; returns whether the kernel took it.
+pub(crate) fn send_to(socket: BorrowedFd<'_>, bytes: &[u8], peer: &Peer) -> bool {
+    // SAFETY: the bytes and the address are alive until the call returns and only read by it; the
+    // address is as long as the kernel said when it wrote it.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            libc::MSG_DONTWAIT,
+            (&raw const peer.addr).cast(),
+            peer.len,
+        )
+    };
+    sent >= 0
 }
 
 fn header(

@@ -53,12 +53,27 @@ pub(crate) struct Asked {
 pub(crate) enum Verdict {
     /// Core's answer.
     Answer(Answer),
+    /// What the host's own servers know, or why they did not tell.
+    Found(Found),
     /// The query is malformed (FORMERR).
     FormatError,
     /// The kind of request is not served (NOTIMP).
     NotImplemented,
     /// The version of EDNS is not served (BADVERS, RFC 6891 section 6.1.3).
     BadVersion,
+}
+
+/// What servers of other zones say.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Their word.
+    pub(crate) code: ResponseCode,
+    /// The records that answer.
+    pub(crate) answers: Vec<Record>,
+    /// The zone that denies, if they say which.
+    pub(crate) authorities: Vec<Record>,
+    /// Why there is no answer, if they did not say.
+    pub(crate) error: Option<ExtendedError>,
 }
 
 /// Writes the reply to `asked` into `out`, in place of what it held, in at most `bytes_max` bytes.
@@ -106,6 +121,10 @@ fn message(asked: &Asked, verdict: &Verdict) -> Result<Message, ProtoError> {
     if let (Some(question), Verdict::Answer(answer)) = (&asked.question, verdict) {
         fill_sections(&mut reply, question, answer)?;
     }
+    if let Verdict::Found(found) = verdict {
+        reply.answers.extend_from_slice(&found.answers);
+        reply.authorities.extend_from_slice(&found.authorities);
+    }
     reply.queries.extend(asked.question.clone());
     let error = extended_error(verdict);
     reply.edns = asked.edns.as_ref().map(|theirs| our_edns(theirs, error));
@@ -116,6 +135,8 @@ fn response_code(verdict: &Verdict) -> ResponseCode {
     match verdict {
         Verdict::Answer(Answer::NameError(..)) => ResponseCode::NXDomain,
         Verdict::Answer(Answer::Refused(_)) => ResponseCode::Refused,
+        Verdict::Answer(Answer::Elsewhere) => ResponseCode::ServFail,
+        Verdict::Found(found) => found.code,
         Verdict::Answer(_) => ResponseCode::NoError,
         Verdict::FormatError => ResponseCode::FormErr,
         Verdict::NotImplemented => ResponseCode::NotImp,
@@ -162,7 +183,8 @@ fn fill_sections(reply: &mut Message, question: &Query, answer: &Answer) -> Resu
         {
             reply.authorities.push(authority(&question.name, *zone));
         }
-        Answer::NoData(..) | Answer::NameError(..) | Answer::Refused(_) => {}
+        Answer::NoData(..) | Answer::NameError(..) => {}
+        Answer::Refused(_) | Answer::Elsewhere => {}
     }
     Ok(())
 }
@@ -210,6 +232,7 @@ fn extended_error(verdict: &Verdict) -> Option<&ExtendedError> {
     match verdict {
         Verdict::Answer(Answer::NoData(_, error)) => error.as_ref(),
         Verdict::Answer(Answer::NameError(_, error) | Answer::Refused(error)) => Some(error),
+        Verdict::Found(found) => found.error.as_ref(),
         _ => None,
     }
 }

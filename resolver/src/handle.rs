@@ -1,6 +1,7 @@
 //! The resolver's thread as others see it: start, add, remove, counts, stop.
 
 use crate::counts::{ResolverCounts, Tally};
+use crate::forward::{Forwarder, Outside};
 use crate::limits::Limits;
 use crate::responder::Responder;
 use crate::worker::{Command, WAKE, Worker};
@@ -54,12 +55,33 @@ impl Resolver {
         names: Arc<ArcSwap<NamesSnapshot>>,
         limits: Limits,
     ) -> Result<ResolverHandle, ResolverError> {
+        Resolver::start(names, limits, None)
+    }
+
+    /// Starts a resolver that asks `outside` for names of other zones, on behalf of the instances that
+    /// may reach them.
+    pub fn spawn_forwarding(
+        names: Arc<ArcSwap<NamesSnapshot>>,
+        outside: Outside,
+    ) -> Result<ResolverHandle, ResolverError> {
+        Resolver::start(names, Limits::default(), Some(outside))
+    }
+
+    fn start(
+        names: Arc<ArcSwap<NamesSnapshot>>,
+        limits: Limits,
+        outside: Option<Outside>,
+    ) -> Result<ResolverHandle, ResolverError> {
         let poll = Poll::new().map_err(ResolverError::Poll)?;
         let waker = Waker::new(poll.registry(), WAKE).map_err(ResolverError::Poll)?;
+        let waker = Arc::new(waker);
+        let forwarding = outside.map(|outside| Forwarder::new(outside, Arc::clone(&waker)));
+        let (forwarder, deliveries) = forwarding.unzip();
         let (sender, commands) = sync_channel(COMMANDS_MAX);
         let tally = Arc::new(Tally::new());
-        let responder = Responder::new(names, Arc::clone(&tally));
+        let responder = Responder::new(names, Arc::clone(&tally)).with_forwarder(forwarder);
         let worker = Worker::new(poll, commands, responder, limits).map_err(ResolverError::Poll)?;
+        let worker = worker.with_deliveries(deliveries);
         let thread = std::thread::Builder::new()
             .name("margay-resolver".to_owned())
             .spawn(move || worker.run())
@@ -77,7 +99,7 @@ impl Resolver {
 #[derive(Debug)]
 pub struct ResolverHandle {
     sender: SyncSender<Command>,
-    waker: Waker,
+    waker: Arc<Waker>,
     tally: Arc<Tally>,
     thread: Option<JoinHandle<()>>,
 }

@@ -57,7 +57,7 @@ impl Host {
         let disposition = reply(&names, InstanceId::HOST, query, transport, draw, &mut bytes);
         match disposition {
             Disposition::Replied { .. } => Message::from_vec(&bytes).ok(),
-            Disposition::Silent(_) => None,
+            Disposition::Elsewhere | Disposition::Silent(_) => None,
         }
     }
 }

@@ -9,6 +9,9 @@
 //!
 //! The host's own programs ask at another address, which hickory's server serves: [`serve_host`].
 //!
+//! Names of other zones are asked of the host's own servers, for instances that may reach the outside:
+//! the thread hands such a question to a task of the daemon's runtime, and sends the reply when it comes.
+//!
 //! [`reply`] is pure and total: bytes in, bytes out, whatever the bytes. [`Resolver`] holds the
 //! sockets. Who asks is known by the socket, which was opened inside the asker's namespace.
 
@@ -29,6 +32,7 @@ mod connection;
 mod counts;
 mod datagram;
 mod encode;
+mod forward;
 mod handle;
 mod host;
 mod limits;
@@ -37,9 +41,11 @@ mod responder;
 #[cfg(test)]
 mod sample;
 mod sources;
+mod upstream;
 mod worker;
 
 pub use counts::ResolverCounts;
+pub use forward::Outside;
 pub use handle::{Resolver, ResolverError, ResolverHandle};
 pub use host::serve_host;
 pub use limits::Limits;

@@ -32,6 +32,8 @@ pub enum Disposition {
         /// Whether it did not fit and tells the caller to ask over TCP.
         truncated: bool,
     },
+    /// The host's own servers are to be asked on the caller's behalf; nothing is written.
+    Elsewhere,
     /// No reply is owed, none is written.
     Silent(Silence),
 }
@@ -91,6 +93,9 @@ pub fn reply(
         (None, Some(question)) => judge(snapshot, caller, question, draw),
         (None, None) => Verdict::FormatError,
     };
+    if matches!(verdict, Verdict::Answer(Answer::Elsewhere)) {
+        return Disposition::Elsewhere;
+    }
     match encode(&asked, &verdict, bytes_max(&asked, transport), out) {
         Ok(truncated) => Disposition::Replied {
             outcome: outcome(&verdict),
@@ -104,7 +109,7 @@ pub fn reply(
 }
 
 /// Reads a query and its fault, if it has one that the reply must name.
-fn read(query: &[u8]) -> Result<(Asked, Option<Verdict>), Silence> {
+pub(crate) fn read(query: &[u8]) -> Result<(Asked, Option<Verdict>), Silence> {
     let mut decoder = BinDecoder::new(query);
     let header = Header::read(&mut decoder).map_err(|_| Silence::TooShort)?;
     if header.message_type == MessageType::Response {
@@ -202,7 +207,7 @@ fn lower_case_text(name: &Name) -> String {
     text
 }
 
-fn bytes_max(asked: &Asked, transport: Transport) -> u16 {
+pub(crate) fn bytes_max(asked: &Asked, transport: Transport) -> u16 {
     match (transport, &asked.edns) {
         (Transport::Tcp, _) => u16::MAX,
         (Transport::Udp, None) => PLAIN_UDP_REPLY_BYTES_MAX,
@@ -219,6 +224,7 @@ fn outcome(verdict: &Verdict) -> Outcome {
         Verdict::Answer(Answer::NameError(..)) => Outcome::NameError,
         Verdict::Answer(Answer::Refused(_)) => Outcome::Refused,
         Verdict::Answer(_) => Outcome::Records,
+        Verdict::Found(_) => Outcome::Records,
         Verdict::FormatError => Outcome::FormatError,
         Verdict::NotImplemented => Outcome::NotImplemented,
         Verdict::BadVersion => Outcome::BadVersion,

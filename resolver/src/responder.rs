@@ -1,16 +1,31 @@
 //! Replies over the latest snapshot, counted.
 
 use crate::counts::{Count, Tally};
+use crate::forward::{Asker, Forwarder};
 use crate::reply::{Disposition, Outcome, Silence, Transport, reply};
+use crate::upstream::{BUSY, failed, write_reply};
 use arc_swap::ArcSwap;
 use margay_core::id::InstanceId;
 use margay_core::names::NamesSnapshot;
 use std::sync::Arc;
 
+/// What became of a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Response {
+    /// Its reply is written.
+    Ready,
+    /// Its reply will be delivered.
+    Later,
+    /// None is owed.
+    None,
+}
+
 /// Turns queries into replies over the latest snapshot of names, and counts them.
 pub(crate) struct Responder {
     names: Arc<ArcSwap<NamesSnapshot>>,
     tally: Arc<Tally>,
+    /// By whom names of other zones are asked for, if anyone may.
+    forwarder: Option<Forwarder>,
     /// Raised for each query; core mixes it before it orders ties by it.
     draw: u64,
 }
@@ -21,8 +36,15 @@ impl Responder {
         Responder {
             names,
             tally,
+            forwarder: None,
             draw: 0,
         }
+    }
+
+    /// The same, with names of other zones asked for by `forwarder`.
+    pub(crate) fn with_forwarder(mut self, forwarder: Option<Forwarder>) -> Responder {
+        self.forwarder = forwarder;
+        self
     }
 
     /// Where things are counted.
@@ -30,14 +52,17 @@ impl Responder {
         &self.tally
     }
 
-    /// Writes the reply into `out`, in place of what it held; returns whether there is one to send.
+    /// Writes the reply into `out`, in place of what it held; returns what is to be done.
+    ///
+    /// A reply that comes from elsewhere is delivered to `asker`.
     pub(crate) fn respond(
         &mut self,
         caller: InstanceId,
         query: &[u8],
         transport: Transport,
+        asker: impl FnOnce() -> Asker,
         out: &mut Vec<u8>,
-    ) -> bool {
+    ) -> Response {
         self.draw = self.draw.wrapping_add(1);
         let disposition = reply(&self.names.load(), caller, query, transport, self.draw, out);
         self.tally.count(match transport {
@@ -50,12 +75,37 @@ impl Responder {
                 if truncated {
                     self.tally.count(Count::Truncated);
                 }
-                true
+                Response::Ready
             }
+            Disposition::Elsewhere => self.forward(caller, query, asker(), out),
             Disposition::Silent(silence) => {
                 self.tally.count(silence_count(silence));
-                false
+                Response::None
             }
+        }
+    }
+
+    /// Has the host's servers asked; says so at once if that is not possible now.
+    fn forward(
+        &mut self,
+        caller: InstanceId,
+        query: &[u8],
+        asker: Asker,
+        out: &mut Vec<u8>,
+    ) -> Response {
+        let transport = asker.transport();
+        let taken = self
+            .forwarder
+            .as_ref()
+            .is_some_and(|forwarder| forwarder.forward(caller, query, asker));
+        if taken {
+            self.tally.count(Count::Elsewhere);
+            return Response::Later;
+        }
+        self.tally.count(Count::ElsewhereFull);
+        match write_reply(query, transport, failed(BUSY), out) {
+            true => Response::Ready,
+            false => Response::None,
         }
     }
 }

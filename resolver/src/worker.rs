@@ -2,7 +2,8 @@
 
 use crate::connection::{Connection, Next, Scratch};
 use crate::counts::Count;
-use crate::datagram::Batch;
+use crate::datagram::{Batch, send_to};
+use crate::forward::{Asker, Delivery};
 use crate::limits::Limits;
 use crate::responder::Responder;
 use crate::sources::{Source, Sources};
@@ -49,6 +50,8 @@ pub(crate) enum Command {
 pub(crate) struct Worker {
     poll: Poll,
     commands: Receiver<Command>,
+    /// Replies from elsewhere, if any can come.
+    deliveries: Option<Receiver<Delivery>>,
     sources: Sources,
     responder: Responder,
     batch: Batch,
@@ -71,6 +74,7 @@ impl Worker {
         Ok(Worker {
             poll,
             commands,
+            deliveries: None,
             sources: Sources::new(registry, WAKE.0 + 1),
             responder,
             batch: Batch::new(),
@@ -79,6 +83,12 @@ impl Worker {
             next_sweep: Instant::now(),
             stalled: Vec::new(),
         })
+    }
+
+    /// The same, with replies from elsewhere coming out of `deliveries`.
+    pub(crate) fn with_deliveries(mut self, deliveries: Option<Receiver<Delivery>>) -> Worker {
+        self.deliveries = deliveries;
+        self
     }
 
     /// Works until told to stop.
@@ -98,6 +108,7 @@ impl Worker {
             if !self.obey() {
                 return;
             }
+            self.deliver();
             self.round();
             self.sweep(Instant::now());
         }
@@ -125,6 +136,33 @@ impl Worker {
             }
         }
         true
+    }
+
+    /// Sends the replies that came from elsewhere; an asker that is gone meanwhile needs none.
+    fn deliver(&mut self) {
+        // Bounded by how many questions can be under way.
+        while let Some(Ok(Delivery { to, bytes })) = self
+            .deliveries
+            .as_ref()
+            .map(|deliveries| deliveries.try_recv())
+        {
+            match to {
+                Asker::Datagram(token, peer) => {
+                    if let Some(Source::Udp(_, socket)) = self.sources.source_mut(token)
+                        && !bytes.is_empty()
+                        && !send_to(socket.as_fd(), &bytes, &peer)
+                    {
+                        self.responder.tally().count(Count::SendRefused);
+                    }
+                }
+                Asker::Connection(token) => {
+                    if let Some(Source::Connection(connection)) = self.sources.source_mut(token) {
+                        connection.deliver(&bytes);
+                        self.sources.enqueue(token);
+                    }
+                }
+            }
+        }
     }
 
     fn add(&mut self, instance: InstanceId, udp: UdpSocket, tcp: TcpListener) {
@@ -161,11 +199,12 @@ impl Worker {
             Some(Source::Udp(caller, socket)) => {
                 let more = self
                     .batch
-                    .turn(socket.as_fd(), *caller, &mut self.responder);
+                    .turn(socket.as_fd(), token, *caller, &mut self.responder);
                 if more { Next::Turn } else { Next::Event }
             }
             Some(Source::Listener(..)) => self.accept(token),
             Some(Source::Connection(connection)) => connection.turn(
+                token,
                 &mut self.responder,
                 &mut self.scratch,
                 &self.limits,

@@ -263,6 +263,7 @@ proptest! {
         let (disposition, out) = asked(&bytes, transport);
 
         match disposition {
+            Disposition::Elsewhere => prop_assert!(false, "nobody is let out"),
             Disposition::Silent(silence) => {
                 prop_assert!(out.is_empty());
                 prop_assert_ne!(silence, Silence::NotEncodable);

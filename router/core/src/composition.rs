@@ -58,6 +58,9 @@ pub struct Automaton {
     /// What DNS answers for the service's own name.
     #[serde(default)]
     pub answer: Answering,
+    /// Whether its instances reach what lies outside.
+    #[serde(default)]
+    pub egress: Egress,
     /// How long the flows of an instance that is replaced or taken away may go on.
     #[serde(default = "drain_unless_said")]
     pub drain: Duration,
@@ -199,4 +202,15 @@ pub enum Answering {
     /// One virtual IP of the service itself, for clients that keep an answer for ever; each flow to it
     /// is balanced.
     Service,
+}
+
+/// Whether instances reach what lies outside the network of virtual IPs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Egress {
+    /// Nothing outside, no name of it either.
+    #[default]
+    None,
+    /// Everything, by the host's routing.
+    All,
 }

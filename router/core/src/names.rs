@@ -71,17 +71,22 @@ pub fn answer(
     if name == ZONE {
         return apex(caller, kind);
     }
-    reverse::answer(snapshot, caller, name, kind).unwrap_or_else(|| foreign(caller))
+    reverse::answer(snapshot, caller, name, kind).unwrap_or_else(|| foreign(snapshot, caller, name))
 }
 
 /// What is said of a name of another zone.
 ///
 /// The host's own programs have other servers to ask, and a refusal sends them there. An instance has
-/// none: to it the name does not exist, for musl would go on waiting after a refusal.
-fn foreign(caller: InstanceId) -> Answer {
-    match caller {
-        InstanceId::HOST => Answer::Refused(ExtendedError::FOREIGN),
-        _ => Answer::NameError(Zone::ROOT, ExtendedError::FOREIGN),
+/// none: to it the name does not exist, for musl would go on waiting after a refusal. Where it may
+/// reach the outside, the host's servers are asked, but not for single labels: those are what stubs
+/// make of short names.
+fn foreign(snapshot: &NamesSnapshot, caller: InstanceId, name: &str) -> Answer {
+    if caller == InstanceId::HOST {
+        Answer::Refused(ExtendedError::FOREIGN)
+    } else if snapshot.lets_out(caller) && name.contains('.') {
+        Answer::Elsewhere
+    } else {
+        Answer::NameError(Zone::ROOT, ExtendedError::FOREIGN)
     }
 }
 

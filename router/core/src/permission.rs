@@ -105,7 +105,7 @@ impl Permissions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::composition::{Affinity, Answering, Automaton, Balance};
+    use crate::composition::{Affinity, Answering, Automaton, Balance, Egress};
     use crate::id::Version;
     use proptest::prelude::*;
     use proptest::sample::{select, subsequence};
@@ -132,6 +132,7 @@ mod tests {
             affinity: Affinity::Prefer,
             balance: Balance::RoundRobin,
             answer: Answering::Instances,
+            egress: Egress::None,
         }
     }
 

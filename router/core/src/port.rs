@@ -10,7 +10,7 @@
 
 use crate::address::InstanceAddresses;
 use crate::aggregate::{Aggregate, AggregateKey, Epoch, EpochCell};
-use crate::composition::{Composition, CompositionName, Liveness, Readiness};
+use crate::composition::{Composition, CompositionName, Egress, Liveness, Readiness};
 use crate::flow_event::{FlowEvent, Interest};
 use crate::flow_key::FlowKey;
 use crate::id::{EndpointIndex, InstanceId, LocationIndex, RequestId, SlotIndex, Version};
@@ -213,6 +213,9 @@ pub struct InstancePlan {
     pub environment: BTreeMap<String, String>,
     /// The user to run as; `None`: an unprivileged one of its own.
     pub user: Option<String>,
+    /// Whether it reaches what lies outside.
+    #[serde(default)]
+    pub egress: Egress,
 }
 
 /// A change that must survive the daemon.

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use margay_core::port::Input;
 use margay_datapath::bpffs;
 use margay_datapath::datapath::Datapath;
+use margay_datapath::outside;
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,7 +18,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Ends the host; the daemon has nothing left to do afterwards.
 pub async fn end_host(world: &World) -> Result<String> {
+    let rules = world.instances.any_leaves();
     let said = end_instances(world).await?;
+    if rules && let Err(error) = tokio::task::spawn_blocking(outside::clear).await? {
+        tracing::warn!(%error, "Margay's table stays in the host's packet filter");
+    }
     if !world.ending.swap(true, Ordering::AcqRel) {
         world
             .keeper

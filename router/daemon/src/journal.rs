@@ -381,6 +381,7 @@ mod tests {
             command: vec!["true".into()],
             environment: BTreeMap::new(),
             user: None,
+            egress: Default::default(),
         }
     }
 
@@ -481,7 +482,9 @@ mod tests {
     #[test]
     fn composition_of_an_older_version_reads_with_defaults() {
         let mut row = serde_json::to_value(sample_automaton()).unwrap();
-        row.as_object_mut().unwrap().remove("answer").unwrap();
+        for newer in ["answer", "egress"] {
+            row.as_object_mut().unwrap().remove(newer).unwrap();
+        }
         let bytes = serde_json::to_vec(&row).unwrap();
         assert_eq!(
             decode::<margay_core::composition::Automaton>(&bytes).unwrap(),
@@ -576,6 +579,7 @@ mod tests {
             balance: Default::default(),
             answer: Default::default(),
             alive: None,
+            egress: Default::default(),
             drain: margay_core::composition::DRAIN,
             weights: Vec::new(),
             slow_start: Duration::ZERO,

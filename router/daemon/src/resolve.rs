@@ -59,6 +59,9 @@ pub fn answer(
             found @ (Answer::V4(_) | Answer::V6(_)) => addresses.extend(found.records()),
             Answer::NoData(_, error) => problem = error.map(|error| error.text),
             Answer::NameError(_, error) | Answer::Refused(error) => problem = Some(error.text),
+            Answer::Elsewhere => {
+                problem = Some("the host's own DNS servers are asked for this name")
+            }
             other => records.extend(other.records()),
         }
     }

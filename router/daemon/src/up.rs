@@ -13,7 +13,8 @@ use crate::world::{ENDPOINTS_MAX, Endpoints, Instances, Keeper, Operators, World
 use crate::{control, keeper_events, leftovers, logs, metrics};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
-use margay_core::address::Ipv4Block;
+use margay_core::address::{DNS_ADDRESS, Ipv4Block};
+use margay_core::composition::Egress;
 use margay_core::flow_table::FlowLimits;
 use margay_core::id::{EndpointIndex, InstanceId};
 use margay_core::names::NamesSnapshot;
@@ -24,10 +25,11 @@ use margay_datapath::datapath::Datapath;
 use margay_datapath::device;
 use margay_datapath::device_watch::{DeviceEvent, DeviceWatch};
 use margay_datapath::object::DatapathConfig;
+use margay_datapath::outside;
 use margay_datapath::requirements::{self, Requirements};
 use margay_datapath::tap::{UpcallTap, create_tap};
 use margay_keeper::{EventStream, InstanceState, InstanceStatus, KeeperClient, KeeperLaunch};
-use margay_resolver::Resolver;
+use margay_resolver::{Outside, Resolver};
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -35,6 +37,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::spawn_blocking;
 
 /// The name of the device by which first packets reach the daemon.
 const TAP_NAME: &str = "margay0";
@@ -119,7 +122,8 @@ async fn run_claimed(
         mut datapath,
     } = adopt(&directories, slots_max(&options)).await?;
     let names = Arc::new(ArcSwap::from_pointee(NamesSnapshot::default()));
-    let resolver = Resolver::spawn(names.clone()).context("cannot start the resolver")?;
+    let resolver = Resolver::spawn_forwarding(names.clone(), outside_of(&options))
+        .context("cannot start the resolver")?;
     let (slow, outputs) = mpsc::unbounded_channel();
     let recovery = recovery(&found, &mut datapath)?;
     let router = new_router(&found.recorded, &options)?;
@@ -211,6 +215,16 @@ async fn adopt(directories: &Directories, slots_max: u32) -> Result<Adopted> {
 /// Each flow takes a slot for either direction.
 fn slots_max(options: &UpOptions) -> u32 {
     options.flows_max.saturating_mul(2)
+}
+
+/// Whom names of other zones are asked of: the host's own servers, and never ourselves.
+fn outside_of(options: &UpOptions) -> Outside {
+    let ours = options.resolver.map(|addr| addr.ip());
+    Outside {
+        runtime: tokio::runtime::Handle::current(),
+        resolv_conf: PathBuf::from("/etc/resolv.conf"),
+        ours: ours.into_iter().chain([DNS_ADDRESS.into()]).collect(),
+    }
 }
 
 fn new_router(recorded: &Recorded, options: &UpOptions) -> Result<Router> {
@@ -363,6 +377,13 @@ async fn adopt_instances(
             });
         }
         let plan = Arc::new((*plan).clone());
+        if plan.egress == Egress::All {
+            // Whoever reloaded the host's packet filter meanwhile took our rules away.
+            let caller = plan.addresses.caller.v4;
+            if let Err(error) = spawn_blocking(move || outside::let_out(caller)).await? {
+                tracing::error!(%instance, %error, "it does not reach the outside");
+            }
+        }
         world
             .instances
             .insert(plan.clone(), status.init_pid, status.restarts);

@@ -4,7 +4,8 @@ use crate::probe::{self, Subject};
 use crate::world::World;
 use crate::{instance_etc, logs};
 use anyhow::{Context, Result};
-use margay_core::composition::{Liveness, Readiness};
+use margay_core::address::Ipv4Block;
+use margay_core::composition::{Egress, Liveness, Readiness};
 use margay_core::id::{EndpointIndex, InstanceId};
 use margay_core::port::{Input, InstancePlan};
 use margay_datapath::endpoints::EndpointConfig;
@@ -12,6 +13,7 @@ use margay_datapath::namespace::dns_sockets;
 use margay_datapath::network::{
     NetworkPlan, peer_namespace, prepare_instance_network, remove_device, silence_device,
 };
+use margay_datapath::outside;
 use margay_keeper::ProcessSpec;
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
@@ -139,9 +141,14 @@ impl Worker {
         let network = NetworkPlan {
             endpoint,
             addresses: self.plan.addresses,
+            egress: self.plan.egress,
         };
         let ifindex = prepare_instance_network(namespace.as_fd(), &network).await?;
         self.held.network = Some((endpoint, ifindex));
+        if self.leaves() {
+            let caller = self.plan.addresses.caller.v4;
+            tokio::task::spawn_blocking(move || outside::let_out(caller)).await??;
+        }
         if !self.held.dns {
             self.open_dns(&namespace).await?;
             self.held.dns = true;
@@ -152,6 +159,7 @@ impl Worker {
             addresses: self.plan.addresses,
             netns_id: peer_namespace(ifindex).await?,
             upcall_quota: UPCALL_QUOTA,
+            leaves: self.leaves().then_some(Ipv4Block::DEFAULT),
         };
         self.world
             .router
@@ -163,6 +171,11 @@ impl Worker {
             ifindex,
         });
         Ok(())
+    }
+
+    /// Whether it reaches the outside.
+    fn leaves(&self) -> bool {
+        self.plan.egress == Egress::All
     }
 
     /// Opens the sockets on which the instance's DNS questions arrive; the keeper holds them, so
@@ -305,6 +318,13 @@ impl Worker {
         if ifindex != 0 {
             let outcome = remove_device(ifindex).await;
             warn(instance, "remove the device", outcome.map_err(Into::into));
+        }
+        if self.leaves() {
+            let caller = self.plan.addresses.caller.v4;
+            let kept = tokio::task::spawn_blocking(move || outside::keep_in(caller)).await;
+            if let Ok(Err(error)) = kept {
+                tracing::debug!(%instance, %error, "the packet filter had let it out no more");
+            }
         }
         self.world.endpoints.free(endpoint);
     }

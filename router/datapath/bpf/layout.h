@@ -135,7 +135,12 @@ struct endpoint {
 	__u32 upcall_quota;
 	__u32 netns;		/* the host's number for its namespace + 1; 0: unknown */
 	__u32 zero_netns;
-	__u64 zero_sent[4];
+	/* Where it may not go by the host's routing: the IPv4 pool. A mask of 0, as
+	 * in rows of a time before these fields, lets nothing out.
+	 */
+	__u32 pool;		/* network byte order */
+	__u32 pool_mask;	/* network byte order */
+	__u64 zero_sent[3];
 	/* Third cache line: what user space counts. */
 	__u64 upcalls_done;
 	__u64 zero_done[7];

@@ -9,6 +9,7 @@
 #include "drop.h"
 #include "endpoint.h"
 #include "flow.h"
+#include "leave.h"
 #include "open.h"
 #include "parse.h"
 #include "patient.h"
@@ -37,6 +38,8 @@ static __always_inline int miss(struct __sk_buff *skb, const struct packet *pack
 		return drop(DROP_LOCAL_CONTROL);
 	if (!endpoint_owns(endpoint, &packet->key.source))
 		return drop(DROP_FORGED_SOURCE);
+	if (may_leave(endpoint, packet))
+		return TC_ACT_OK;
 	slot = answer_lookup(packet, endpoint, ifindex);
 	if (slot)
 		return deliver(skb, packet, slot, slot->flags | SLOT_REWRITE);
@@ -67,6 +70,8 @@ static __always_inline int hand_up(struct __sk_buff *skb, const struct packet *p
 		return drop(DROP_UNKNOWN_ENDPOINT);
 	if (!endpoint_owns(endpoint, &packet->key.source))
 		return drop(DROP_FORGED_SOURCE);
+	if (may_leave(endpoint, packet))
+		return TC_ACT_OK;
 	if (parsed == PARSED_LATER_FRAGMENT) {
 		slot = answer_lookup(packet, endpoint, ifindex);
 		if (slot)

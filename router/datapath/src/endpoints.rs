@@ -4,7 +4,7 @@ use crate::flow_maps::is_absent;
 use crate::layout::Endpoint;
 use crate::mapped_array::MappedArray;
 use aya::maps::{HashMap, MapData, MapError};
-use margay_core::address::InstanceAddresses;
+use margay_core::address::{InstanceAddresses, Ipv4Block};
 use margay_core::id::{EndpointIndex, InstanceId};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -21,6 +21,8 @@ pub struct EndpointConfig {
     pub netns_id: Option<u32>,
     /// How many of its first packets may wait for a decision at a time.
     pub upcall_quota: u32,
+    /// The IPv4 pool, to all but which it may go by the host's routing; `None`: nowhere.
+    pub leaves: Option<Ipv4Block>,
 }
 
 /// The map from device to endpoint, and the endpoints' rows.
@@ -60,6 +62,13 @@ impl Endpoints {
         row.upcall_quota.store(config.upcall_quota, Relaxed);
         let netns = config.netns_id.map_or(0, |id| id + 1);
         row.netns.store(netns, Relaxed);
+        let (pool, mask) = config.leaves.map_or((0, 0), |pool| {
+            let mask = u32::MAX << (32 - u32::from(pool.prefix()));
+            (pool.base().to_bits(), mask)
+        });
+        row.pool_mask.store(0, Relaxed);
+        row.pool.store(pool.to_be(), Release);
+        row.pool_mask.store(mask.to_be(), Release);
         row.instance.store(config.instance.0, Relaxed);
         row.ifindex.store(config.ifindex, Release);
         self.by_ifindex.insert(config.ifindex, endpoint.0, 0)

@@ -241,7 +241,11 @@ pub(crate) struct Endpoint {
     pub(crate) upcall_quota: AtomicU32,
     pub(crate) netns: AtomicU32,
     zero_netns: AtomicU32,
-    zero_sent: [AtomicU64; 4],
+    /// In network byte order.
+    pub(crate) pool: AtomicU32,
+    /// In network byte order; 0 lets nothing out.
+    pub(crate) pool_mask: AtomicU32,
+    zero_sent: [AtomicU64; 3],
     pub(crate) upcalls_done: AtomicU64,
     zero_done: [AtomicU64; 7],
 }

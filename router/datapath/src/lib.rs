@@ -22,6 +22,7 @@ pub mod locations;
 pub mod namespace;
 pub mod network;
 pub mod object;
+pub mod outside;
 pub mod pins;
 pub mod requirements;
 pub mod tap;

@@ -110,6 +110,7 @@ mod tests {
     use crate::namespaced::{isolated, isolated_async, new_namespace, wait_for};
     use crate::network::{NetworkPlan, prepare_instance_network};
     use margay_core::address::{InstanceAddresses, VirtualIp};
+    use margay_core::composition::Egress;
     use margay_core::id::EndpointIndex;
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     use std::io::{Read, Write};
@@ -128,6 +129,7 @@ mod tests {
             v6: Ipv6Addr::new(0xfd4d, 0, 0, 0x8000, 0, 0, 0, 1),
         };
         let plan = NetworkPlan {
+            egress: Egress::None,
             endpoint: EndpointIndex(1),
             addresses: InstanceAddresses {
                 called: CALLED,

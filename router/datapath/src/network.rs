@@ -12,12 +12,14 @@ mod inside;
 mod netlink;
 
 use margay_core::address::InstanceAddresses;
+use margay_core::composition::Egress;
 use margay_core::id::EndpointIndex;
 use netlink::Netlink;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
-use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
+use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use std::io;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// The MTU of every instance of a network, in bytes: what any path between two hosts carries in
@@ -40,6 +42,8 @@ pub struct NetworkPlan {
     pub endpoint: EndpointIndex,
     /// Its addresses.
     pub addresses: InstanceAddresses,
+    /// Whether the host routes for it.
+    pub egress: Egress,
 }
 
 /// Why an instance has no network.
@@ -54,6 +58,12 @@ pub enum NetworkError {
     /// A kernel setting could not be written.
     #[error(transparent)]
     Sysctl(#[from] crate::sysctl::SysctlError),
+    /// The host is no router, and becomes none by itself.
+    #[error(
+        "`egress = \"all\"` needs a host that forwards packets, and this one does not: let it with \
+         `sysctl -w net.ipv4.ip_forward=1`, or leave `egress` out"
+    )]
+    NotForwarding,
     /// Somebody else's device has the name.
     #[error("the network device {0} exists and is not ours; rename or delete it")]
     NameTaken(String),
@@ -113,6 +123,9 @@ pub async fn prepare_instance_network(
     let outcome = async {
         crate::sysctl::disable_ipv6(&name)?;
         host.bring_up(&name, ifindex).await?;
+        if plan.egress == Egress::All {
+            lead_back(&host, &name, ifindex, plan.addresses.caller.v4).await?;
+        }
         inside::configure(&instance, &plan.addresses).await
     };
     match outcome.await {
@@ -131,6 +144,28 @@ pub async fn prepare_instance_network(
 /// Runs within a Tokio runtime whose threads are all in the host's namespace.
 pub async fn peer_namespace(ifindex: u32) -> Result<Option<u32>, NetworkError> {
     Netlink::connect()?.peer_namespace(ifindex).await
+}
+
+/// Has the host route answers from outside back to the instance, and nothing else: its device has no
+/// address, and nobody is asked who holds the instance's.
+async fn lead_back(
+    host: &Netlink,
+    name: &str,
+    ifindex: u32,
+    caller: Ipv4Addr,
+) -> Result<(), NetworkError> {
+    if crate::sysctl::read("net/ipv4/ip_forward")? != "1" {
+        return Err(NetworkError::NotForwarding);
+    }
+    crate::sysctl::write(&format!("net/ipv4/conf/{name}/forwarding"), "1")?;
+    host.add_neighbour(name, ifindex, caller.into(), INSTANCE_MAC)
+        .await?;
+    let route = RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(caller, 32)
+        .output_interface(ifindex)
+        .scope(RouteScope::Link)
+        .build();
+    host.add_route(name, route).await
 }
 
 /// Takes the host side of a device down, so that nothing comes out of the instance any more; one that

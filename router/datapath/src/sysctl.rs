@@ -12,6 +12,17 @@ pub struct SysctlError {
     source: io::Error,
 }
 
+/// Reads the setting `key`.
+pub(crate) fn read(key: &str) -> Result<String, SysctlError> {
+    let path = Path::new("/proc/sys").join(key);
+    let text = std::fs::read_to_string(&path).map_err(|source| SysctlError {
+        path,
+        value: "?".to_owned(),
+        source,
+    })?;
+    Ok(text.trim_end().to_owned())
+}
+
 /// Writes `value` to the setting `key` (`net/ipv4/ip_forward`).
 pub(crate) fn write(key: &str, value: &str) -> Result<(), SysctlError> {
     let path = Path::new("/proc/sys").join(key);

@@ -5,6 +5,7 @@
     reason = "a test that panics has failed, as it should"
 )]
 
+mod egress;
 mod host;
 mod kinds;
 mod vips;

@@ -6,7 +6,7 @@ mod readiness;
 use super::error::CompositionError;
 use super::hint::did_you_mean;
 use super::reader::{NUMBER_MAX, Reader, Section, Value, listed};
-use super::{Affinity, Answering, Automaton, Balance, Composition, CompositionName, DRAIN};
+use super::{Affinity, Answering, Automaton, Balance, Composition, CompositionName, DRAIN, Egress};
 use crate::id::Version;
 use crate::name::AutomatonName;
 use ports::ports;
@@ -37,7 +37,7 @@ const WEIGHT_RANGE: RangeInclusive<u64> = 1..=1_000;
 const ROOT_KEYS: [&str; 3] = ["composition", "automaton", "host"];
 const HOST_KEYS: [&str; 1] = ["needs"];
 const HEADER_KEYS: [&str; 2] = ["name", "version"];
-const AUTOMATON_KEYS: [&str; 14] = [
+const AUTOMATON_KEYS: [&str; 15] = [
     "command",
     "replicas",
     "ports",
@@ -47,6 +47,7 @@ const AUTOMATON_KEYS: [&str; 14] = [
     "affinity",
     "balance",
     "answer",
+    "egress",
     "weights",
     "slow_start_ms",
     "drain_ms",
@@ -66,6 +67,8 @@ const ANSWERS: [(&str, Answering); 2] = [
     ("instances", Answering::Instances),
     ("service", Answering::Service),
 ];
+
+const EGRESSES: [(&str, Egress); 2] = [("none", Egress::None), ("all", Egress::All)];
 
 impl Balance {
     /// Its name in composition files.
@@ -190,6 +193,9 @@ fn automaton(reader: &mut Reader<'_>, section: &Section<'_>, names: &[&str]) -> 
             .unwrap_or_default(),
         answer: reader
             .choice(section, "answer", &ANSWERS)
+            .unwrap_or_default(),
+        egress: reader
+            .choice(section, "egress", &EGRESSES)
             .unwrap_or_default(),
         weights: weights.unwrap_or_default(),
         slow_start: Duration::from_millis(slow_start.unwrap_or_default()),

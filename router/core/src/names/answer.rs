@@ -28,6 +28,8 @@ pub enum Answer {
     NameError(Zone, ExtendedError),
     /// The caller has other servers to ask for this name.
     Refused(ExtendedError),
+    /// The host's own servers are to be asked on the caller's behalf.
+    Elsewhere,
 }
 
 impl Answer {
@@ -44,7 +46,8 @@ impl Answer {
             Answer::Texts(texts) => texts.clone(),
             Answer::Pointer(name) => vec![name.clone()],
             Answer::Authority(_) | Answer::NameServer(_) => vec![ZONE.to_owned()],
-            Answer::NoData(..) | Answer::NameError(..) | Answer::Refused(_) => Vec::new(),
+            Answer::NoData(..) | Answer::NameError(..) => Vec::new(),
+            Answer::Refused(_) | Answer::Elsewhere => Vec::new(),
         }
     }
 }

@@ -25,6 +25,8 @@ type SharedMap<K, V> = HashTrieMapSync<K, V, FixedState>;
 pub struct NamesSnapshot {
     /// Which addresses have names, if any.
     pub(super) plan: Option<AddressPlan>,
+    /// Who may ask for names of other zones.
+    outgoing: Arc<BTreeSet<InstanceId>>,
     services: SharedMap<AutomatonName, Arc<Service>>,
     holders: SharedMap<IpAddr, Holder>,
 }
@@ -108,6 +110,29 @@ impl NamesSnapshot {
             snapshot.insert(service);
         }
         snapshot
+    }
+
+    /// Lets these callers ask for names of other zones.
+    pub fn with_outgoing(mut self, outgoing: BTreeSet<InstanceId>) -> Self {
+        self.outgoing = Arc::new(outgoing);
+        self
+    }
+
+    /// Lets `caller` ask for names of other zones from now on.
+    pub(crate) fn let_out(&mut self, caller: InstanceId) {
+        Arc::make_mut(&mut self.outgoing).insert(caller);
+    }
+
+    /// Undoes [`NamesSnapshot::let_out`].
+    pub(crate) fn keep_in(&mut self, caller: InstanceId) {
+        if self.outgoing.contains(&caller) {
+            Arc::make_mut(&mut self.outgoing).remove(&caller);
+        }
+    }
+
+    /// Whether `caller` may ask for names of other zones.
+    pub(super) fn lets_out(&self, caller: InstanceId) -> bool {
+        self.outgoing.contains(&caller)
     }
 
     /// Takes a service as it is now, in place of what was known of it.

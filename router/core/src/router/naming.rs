@@ -2,6 +2,7 @@
 
 use super::Router;
 use crate::address::AddressPlan;
+use crate::composition::Egress;
 use crate::id::InstanceId;
 use crate::moment::Moment;
 use crate::name::AutomatonName;
@@ -97,6 +98,10 @@ impl Router {
     pub(super) fn name_instance(&mut self, instance: InstanceId, automaton: &AutomatonName) {
         let running = self.names.running.entry(automaton.clone()).or_default();
         running.insert(instance);
+        let plan = self.instances.get(&instance).map(|found| &found.plan);
+        if plan.is_some_and(|plan| plan.egress == Egress::All) {
+            self.names.snapshot.let_out(instance);
+        }
         self.rename(automaton);
     }
 
@@ -108,6 +113,7 @@ impl Router {
                 self.names.running.remove(automaton);
             }
         }
+        self.names.snapshot.keep_in(instance);
         self.rename(automaton);
     }
 
@@ -147,7 +153,10 @@ impl Router {
         }
         let names = self.services.iter().map(|(name, _)| name);
         let services = names.filter_map(|name| self.named_service(name, &running));
-        NamesSnapshot::new(self.identities.plan(), services)
+        let outgoing = self.instances.values();
+        let outgoing = outgoing.filter(|instance| instance.plan.egress == Egress::All);
+        let outgoing = outgoing.map(|instance| instance.plan.instance).collect();
+        NamesSnapshot::new(self.identities.plan(), services).with_outgoing(outgoing)
     }
 
     /// The names as they were published last.

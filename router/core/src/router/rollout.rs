@@ -34,6 +34,7 @@ fn runs(plan: &InstancePlan, automaton: &Automaton) -> bool {
     plan.command == automaton.command
         && plan.environment == automaton.environment
         && plan.user == automaton.user
+        && plan.egress == automaton.egress
 }
 
 impl Router {
@@ -110,6 +111,7 @@ impl Router {
             command: automaton.command.clone(),
             environment: automaton.environment.clone(),
             user: automaton.user.clone(),
+            egress: automaton.egress,
         };
         let probes = (automaton.ready.clone(), automaton.alive.clone());
         Ok(Some(Plan { plan, probes }))

@@ -5,6 +5,7 @@ use crate::namespace::{DNS_ADDRESS, in_namespace};
 use crate::namespaced::{isolated_async, new_namespace, runtime};
 use futures_util::stream::TryStreamExt;
 use margay_core::address::VirtualIp;
+use margay_core::composition::Egress;
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_route::address::AddressAttribute;
@@ -24,6 +25,7 @@ fn plan(index: u32) -> NetworkPlan {
         v6: Ipv6Addr::new(0xfd4d, 0x6172, 0x6761, half_v6, 0, 0, 0, index as u16),
     };
     NetworkPlan {
+        egress: Egress::None,
         endpoint: EndpointIndex(index),
         addresses: InstanceAddresses {
             called: identity(64, 0),

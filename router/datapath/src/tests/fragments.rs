@@ -230,7 +230,7 @@ fn fragments_of_a_first_packet_wait_for_the_decision_and_are_delivered() {
                 .into_iter()
                 .map(|verdict| match verdict {
                     Verdict::Redirected(up) => up,
-                    Verdict::Dropped => panic!("{key}"),
+                    other => panic!("{key}: {other:?}"),
                 })
                 .collect();
             assert_eq!(upcalled[1][6..12], [0x02, 0x01, 0, 0, 0, CLIENT.0 as u8]);

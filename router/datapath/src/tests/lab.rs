@@ -17,6 +17,8 @@ use std::process::Command;
 
 /// `TC_ACT_SHOT`.
 const SHOT: u32 = 2;
+/// `TC_ACT_OK`.
+const PASS: u32 = 0;
 /// `TC_ACT_REDIRECT`.
 const REDIRECT: u32 = 7;
 
@@ -33,6 +35,8 @@ const FLOWS_MAX: u32 = 16;
 pub(super) enum Verdict {
     Dropped,
     Redirected(Vec<u8>),
+    /// To the host's own stack.
+    Passed(Vec<u8>),
 }
 
 /// Runs `test` on a thread in network and mount namespaces of its own, with a bpffs.
@@ -149,6 +153,7 @@ impl Lab {
                 addresses: addresses(n),
                 netns_id: None,
                 upcall_quota: QUOTA,
+                leaves: None,
             };
             self.datapath.attach_endpoint(endpoint, &config).unwrap();
             self.datapath
@@ -251,7 +256,8 @@ impl Lab {
         match result.return_value {
             SHOT => Verdict::Dropped,
             REDIRECT => Verdict::Redirected(out),
-            other => panic!("neither dropped nor redirected: {other}"),
+            PASS => Verdict::Passed(out),
+            other => panic!("neither dropped, redirected nor passed: {other}"),
         }
     }
 }

@@ -126,6 +126,7 @@ impl Host {
             addresses: own,
             netns_id: runtime().block_on(peer_namespace(ifindex)).unwrap(),
             upcall_quota: 8,
+            leaves: None,
         };
         self.datapath
             .attach_endpoint(EndpointIndex(u32::from(n)), &config)

@@ -14,6 +14,7 @@ mod hit;
 mod icmp_errors;
 mod idle;
 mod lab;
+mod leave;
 mod live;
 mod miss;
 mod moves;

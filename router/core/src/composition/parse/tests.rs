@@ -71,6 +71,7 @@ fn good_file_means_what_it_says() {
         balance: Balance::TwoChoices,
         answer: Answering::Instances,
         alive: None,
+        egress: Egress::None,
         drain: DRAIN,
         weights: Vec::new(),
         slow_start: Duration::ZERO,
@@ -154,7 +155,7 @@ fn wrong_files_are_told_what_where_and_what_to_do() {
         let (_, expected) = slip.split_at(slip.find("error: ").unwrap());
         assert_eq!(told(&marked("- "), &marked("+ ")), expected, "{slip}");
     }
-    assert_eq!(slips.len(), 44);
+    assert_eq!(slips.len(), 45);
 }
 
 #[test]
@@ -174,7 +175,7 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_text() {
         error.to_string(),
         "line 3, column 11: `version` is 0; expected a whole number from 1 up\n\
          line 7, column 1: automaton `web` has no key `replica`; expected `command`, `replicas`, \
-         `ports`, `needs`, `ready`, `alive`, `affinity`, `balance`, `answer`, `weights`, `slow_start_ms`, `drain_ms`, `env` or `user` (did you mean `replicas`?)\n\
+         `ports`, `needs`, `ready`, `alive`, `affinity`, `balance`, `answer`, `egress`, `weights`, `slow_start_ms`, `drain_ms`, `env` or `user` (did you mean `replicas`?)\n\
          line 23, column 10: no automaton is called `wbe`; expected `shopper`, `store` or `web` (did you mean \
          `web`?)"
     );

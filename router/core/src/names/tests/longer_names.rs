@@ -279,6 +279,28 @@ fn host_sees_what_it_may_is_sent_elsewhere_for_the_rest_and_finds_its_server_its
     assert_eq!(ask("matrix", QuestionKind::Ns), Answer::NameServer(None));
 }
 
+#[test]
+fn names_of_other_zones_are_asked_elsewhere_for_those_who_are_let_out_and_for_no_one_else() {
+    let names = snapshot().with_outgoing([InstanceId(7)].into());
+    for kind in ALL {
+        assert_eq!(ask(&names, "example.com", kind, 0), Answer::Elsewhere);
+        let public = "8.8.8.8.in-addr.arpa";
+        assert_eq!(ask(&names, public, kind, 0), Answer::Elsewhere);
+        let ours = ask(&names, "9.9.64.100.in-addr.arpa", kind, 0);
+        let hidden = ask(&names, "secret.matrix", kind, 0);
+        let short = ask(&names, "web", kind, 0);
+        for inside in [ours, hidden, short] {
+            assert!(matches!(inside, Answer::NameError(..)), "{inside:?}");
+        }
+    }
+    let foreign = Answer::NameError(Zone::ROOT, ExtendedError::FOREIGN);
+    let question = Question {
+        name: "example.com".to_owned(),
+        kind: QuestionKind::A,
+    };
+    assert_eq!(answer(&names, InstanceId(8), &question, 0), foreign);
+}
+
 proptest! {
     #[test]
     fn any_name_in_any_zone_gets_an_answer(
