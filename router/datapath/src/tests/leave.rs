@@ -18,6 +18,7 @@ fn lab() -> Lab {
         instance: InstanceId(1),
         ifindex: lab.client_ifindex,
         addresses: addresses(1),
+        netns_id: None,
         upcall_quota: QUOTA,
         leaves: Some(Ipv4Block::DEFAULT),
     };
