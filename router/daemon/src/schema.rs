@@ -24,6 +24,10 @@ pub fn bring_up_to_date(transaction: &WriteTransaction) -> Result<()> {
              version again, or one after it"
         );
     }
+    // Nothing to write: a full disk keeps no daemon from starting.
+    if found == SCHEMA {
+        return Ok(());
+    }
     let taken = (found as usize).saturating_sub(1);
     for step in &STEPS[taken..] {
         step(transaction)?;
