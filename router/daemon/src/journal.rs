@@ -99,10 +99,10 @@ impl Journal {
                 .with_context(|| format!("no access to {}", path.display()))?,
         };
         journal.write(|transaction| {
+            schema::bring_up_to_date(transaction)?;
             transaction.open_table(COMPOSITIONS)?;
             transaction.open_table(INSTANCES)?;
             transaction.open_table(QUARANTINE)?;
-            schema::bring_up_to_date(transaction)?;
             let mut meta = transaction.open_table(META)?;
             if meta.get(NETWORK_KEY)?.is_none() {
                 meta.insert(NETWORK_KEY, random::<32>()?.as_slice())?;

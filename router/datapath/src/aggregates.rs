@@ -88,12 +88,13 @@ impl Aggregates {
         Ok(())
     }
 
-    /// Ends decisions; one that is not there is success.
+    /// Ends decisions; one that is not there is success. Tries all, whatever fails.
     pub(crate) fn close(
         &mut self,
         keys: &[AggregateKey],
         now: Instant,
     ) -> Result<(), AggregateError> {
+        let mut outcome = Ok(());
         for key in keys {
             let key = RawAggregateKey::from(*key);
             let Some(row) = self.used.remove(&key) else {
@@ -105,12 +106,12 @@ impl Aggregates {
             self.resting.push_back((now, row));
             match self.keys.remove(&key) {
                 Err(error) if !is_absent(&error) => {
-                    return Err(AggregateError::Kernel(Box::new(error)));
+                    outcome = Err(AggregateError::Kernel(Box::new(error)));
                 }
                 _ => {}
             }
         }
-        Ok(())
+        outcome
     }
 
     /// Ends every decision that was made in an earlier epoch of this cell, at once.

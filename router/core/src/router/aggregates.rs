@@ -120,6 +120,9 @@ impl Router {
         };
         let endpoint = |id: &InstanceId| Some(self.instances.get(id)?.network?.endpoint);
         let ring: Vec<_> = ring.iter().filter_map(endpoint).collect();
+        if ring.is_empty() {
+            return;
+        }
         let key = AggregateKey::covering(network.endpoint, request.key);
         self.aggregates
             .decided
