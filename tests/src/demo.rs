@@ -24,8 +24,9 @@ pub fn run(host: &Host) -> Result<Report> {
     let shop = Shop::open(host)?;
     let mut report = Report::default();
     names::ask(&shop, &mut report)?;
-    spread::measure(&shop, &mut report)?;
+    // Before anything else was called: later flows are opened by the kernel, as these are decided.
     first_packet::count(&shop, &mut report)?;
+    spread::measure(&shop, &mut report)?;
     denial::show(&shop, &mut report)?;
     rebound::show(&shop, &mut report)?;
     outage::survive(&shop, &mut report)?;

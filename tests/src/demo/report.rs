@@ -66,6 +66,10 @@ impl Report {
             check(used, &format!("a replica was never chosen over {family}"));
         }
         check(
+            self.first_packets_upcalled > 0,
+            "no first packet went up to core",
+        );
+        check(
             self.packets_direct > self.first_packets_upcalled,
             "the kernel did not take over",
         );
