@@ -352,15 +352,16 @@ async fn status(world: &World) -> Result<Value> {
     let dns = world.resolver.counts();
     let look = world.router.look(|router, datapath| {
         let instances = router.instances();
+        let sizes = router.sizes();
         let endpoints = datapath.endpoints();
         let upcalls = endpoints
             .iter()
             .map(|(endpoint, ..)| datapath.upcalls_sent(*endpoint));
         Status {
-            compositions: router.compositions().len(),
+            compositions: sizes.compositions as usize,
             instances: instances.len(),
             ready: instances.iter().filter(|instance| instance.ready).count(),
-            flows: router.flows().len(),
+            flows: sizes.flows as usize,
             upcalls: upcalls.sum(),
             ..Status::default()
         }

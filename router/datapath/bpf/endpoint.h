@@ -5,6 +5,17 @@
 #include "maps.h"
 #include "parse.h"
 
+/* The endpoint that is attached to a device; its `index` is set if there is one. */
+static __always_inline struct endpoint *endpoint_at(__u32 ifindex, __u32 *index)
+{
+	__u32 *found = bpf_map_lookup_elem(&endpoints, &ifindex);
+
+	if (!found)
+		return NULL;
+	*index = *found;
+	return bpf_map_lookup_elem(&endpoint_rows, found);
+}
+
 static __always_inline int address_equal(const union address *one, const union address *other)
 {
 	return one->halves[0] == other->halves[0] && one->halves[1] == other->halves[1];

@@ -23,15 +23,11 @@ char LICENSE[] SEC("license") = "Apache-2.0 OR MIT";
  */
 static __always_inline int miss(struct __sk_buff *skb, const struct packet *packet)
 {
-	__u32 ifindex = skb->ifindex;
-	__u32 *index = bpf_map_lookup_elem(&endpoints, &ifindex);
+	__u32 ifindex = skb->ifindex, index;
+	struct endpoint *endpoint = endpoint_at(ifindex, &index);
 	struct aggregate *aggregate;
-	struct endpoint *endpoint;
 	struct slot *slot;
 
-	if (!index)
-		return drop(DROP_UNKNOWN_ENDPOINT);
-	endpoint = bpf_map_lookup_elem(&endpoint_rows, index);
 	if (!endpoint)
 		return drop(DROP_UNKNOWN_ENDPOINT);
 	if (address_is_multicast(&packet->key.destination))
@@ -43,13 +39,13 @@ static __always_inline int miss(struct __sk_buff *skb, const struct packet *pack
 	slot = answer_lookup(packet, endpoint, ifindex);
 	if (slot)
 		return deliver(skb, packet, slot, slot->flags | SLOT_REWRITE);
-	aggregate = aggregate_lookup(packet, endpoint, *index);
+	aggregate = aggregate_lookup(packet, endpoint, index);
 	if (aggregate) {
-		slot = flow_open(packet, ifindex, endpoint, *index, aggregate);
+		slot = flow_open(packet, ifindex, endpoint, index, aggregate);
 		if (slot)
 			return deliver(skb, packet, slot, slot->flags);
 	}
-	return upcall(skb, endpoint, *index);
+	return upcall(skb, endpoint, index);
 }
 
 /* What names no ports but is its sender's own: an ICMP error, or a later fragment
@@ -58,14 +54,10 @@ static __always_inline int miss(struct __sk_buff *skb, const struct packet *pack
  */
 static __always_inline int hand_up(struct __sk_buff *skb, const struct packet *packet, int parsed)
 {
-	__u32 ifindex = skb->ifindex;
-	__u32 *index = bpf_map_lookup_elem(&endpoints, &ifindex);
-	struct endpoint *endpoint;
+	__u32 ifindex = skb->ifindex, index;
+	struct endpoint *endpoint = endpoint_at(ifindex, &index);
 	struct slot *slot;
 
-	if (!index)
-		return drop(DROP_UNKNOWN_ENDPOINT);
-	endpoint = bpf_map_lookup_elem(&endpoint_rows, index);
 	if (!endpoint)
 		return drop(DROP_UNKNOWN_ENDPOINT);
 	if (!endpoint_owns(endpoint, &packet->key.source))
@@ -78,7 +70,7 @@ static __always_inline int hand_up(struct __sk_buff *skb, const struct packet *p
 			return deliver_later_fragment(skb, packet, slot,
 						      slot->flags | SLOT_REWRITE);
 	}
-	return upcall(skb, endpoint, *index);
+	return upcall(skb, endpoint, index);
 }
 
 /* A function of its own, so that plain packets do not pay for its registers. */

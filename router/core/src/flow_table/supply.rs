@@ -190,11 +190,12 @@ impl FlowTable {
         self.insert(flow);
     }
 
-    /// Closes a flow that the kernel opened and that the table does not know.
-    pub fn turn_away(&mut self, flow: &Flow, now: Moment) {
-        let end = match flow.verdict(now) {
-            Verdict::Ended => FlowEnd::by_itself(flow),
-            Verdict::LookAgain(_) => FlowEnd::Forbidden,
+    /// Closes a flow that the kernel opened and that the table does not know: it has `ended`, or must
+    /// not be.
+    pub fn turn_away(&mut self, flow: &Flow, ended: bool, now: Moment) {
+        let end = match ended {
+            true => FlowEnd::by_itself(flow),
+            false => FlowEnd::Forbidden,
         };
         self.tell(|| FlowChange::Opened(flow.clone()));
         self.tell(|| FlowChange::Closed(flow.clone(), end));

@@ -226,7 +226,7 @@ impl Router {
             };
             let (flow, ended) = self.flows.look(taken, now);
             if ended || !self.is_sound(&flow.entries) {
-                self.flows.turn_away(&flow, now);
+                self.flows.turn_away(&flow, ended, now);
             } else {
                 servers.insert(flow.entries.server);
                 self.flows.enter(flow);
