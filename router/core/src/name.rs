@@ -103,6 +103,10 @@ label!(
     /// One tier of a site's path: `paris` of `rack1.paris`.
     SiteName
 );
+label!(
+    /// A host's name, given with its membership certificate.
+    HostName
+);
 
 /// The longest [`SitePath`], in bytes: with the longest ordinal (`4294967295.`), an automaton's
 /// label, its dot and the zone (`.matrix`) it still makes a DNS name (253, RFC 1035 section 2.3.4).

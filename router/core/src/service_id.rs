@@ -112,20 +112,9 @@ pub struct ServiceIdError(String);
 impl FromStr for ServiceId {
     type Err = ServiceIdError;
     fn from_str(text: &str) -> Result<Self, ServiceIdError> {
-        let wrong = || ServiceIdError(text.to_owned());
-        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-        if pairs.len() != SERVICE_ID_BYTES || !rest.is_empty() {
-            return Err(wrong());
-        }
-        let mut id = [0; SERVICE_ID_BYTES];
-        for (byte, pair) in id.iter_mut().zip(pairs) {
-            let [high, low] = pair.map(|digit| char::from(digit).to_digit(16));
-            let value = high.zip(low).map(|(high, low)| high * 16 + low);
-            *byte = value
-                .and_then(|value| u8::try_from(value).ok())
-                .ok_or_else(wrong)?;
-        }
-        Ok(ServiceId(id))
+        crate::hexadecimal::read(text)
+            .map(ServiceId)
+            .ok_or_else(|| ServiceIdError(text.to_owned()))
     }
 }
 
