@@ -2,7 +2,7 @@
 
 use crate::flow_key::Protocol;
 use crate::id::Version;
-use crate::name::AutomatonName;
+use crate::name::{AutomatonName, HostName};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -70,6 +70,18 @@ pub struct Automaton {
     /// How long an instance that has become ready takes to get its whole part.
     #[serde(default)]
     pub slow_start: Duration,
+    /// Which hosts its instances run on, each in its turn; where none stands, on the one that the
+    /// composition is applied at.
+    #[serde(default)]
+    pub on: Vec<HostName>,
+}
+
+impl Automaton {
+    /// The host that an instance runs on, if any is named.
+    pub fn host_of(&self, ordinal: u32) -> Option<&HostName> {
+        let turn = (ordinal as usize).checked_sub(1)?;
+        self.on.get(turn.checked_rem(self.on.len())?)
+    }
 }
 
 /// Most requests end by then, and an operator waits for it (as with Docker's and systemd's stops).

@@ -22,6 +22,11 @@ macro_rules! reasons {
                 match self { $(DropReason::$variant => $name,)* }
             }
 
+            /// The reason of this number, if there is one.
+            pub fn from_number(number: u8) -> Option<Self> {
+                match number { $($number => Some(DropReason::$variant),)* _ => None }
+            }
+
             /// What happened, in one sentence.
             pub fn explanation(self) -> &'static str {
                 match self { $(DropReason::$variant => $doc,)* }
@@ -55,4 +60,13 @@ reasons! {
     NotUnderstood = 40, "not_understood", "Core could not parse the packet that the kernel handed up.";
     ServiceDropped = 41, "service_dropped", "A DROP rule of the service table covers the service ID.";
     ErrorWithoutFlow = 42, "error_without_flow", "An ICMP error about a packet of no open flow.";
+    // Between hosts.
+    NoAnswer = 43, "no_answer", "The host that should serve the flow did not answer.";
+    HeldPackets = 44, "held_packets", "Too many packets wait for another host's answer.";
+    PolicyUnknown = 45, "policy_unknown", "The serving host does not know the caller's composition in this version yet.";
+    UnknownCaller = 46, "unknown_caller", "The serving host does not know the calling instance.";
+    TooManyHops = 47, "too_many_hops", "The first packet was passed on by too many routers.";
+    RefusedElsewhere = 48, "refused_elsewhere", "Another host refused the flow for a reason that this one does not know.";
+    NotUnderstoodFrame = 49, "not_understood_frame", "A service frame of another host could not be read, or is about no flow under way.";
+    NotCarried = 50, "not_carried", "A first packet between hosts that is longer than a service frame carries.";
 }

@@ -237,6 +237,22 @@ impl FlowTable {
         Ok(())
     }
 
+    /// Opens a flow of which another host knows already how its packets are delivered: nothing is moved.
+    pub fn open_as_agreed(&mut self, request: OpenRequest, now: Moment) -> Result<(), DropReason> {
+        self.check_agreed(&request, now)?;
+        self.open(request, now)
+    }
+
+    /// What [`FlowTable::open_as_agreed`] would say.
+    pub fn check_agreed(&self, request: &OpenRequest, now: Moment) -> Result<(), DropReason> {
+        let free = |key| !self.keys.contains_key(key);
+        let answers = request.delivered.reversed();
+        if !free(&request.key) || !free(&answers) {
+            return Err(DropReason::NoPortLeft);
+        }
+        self.try_open(request, now).map(drop)
+    }
+
     /// What [`FlowTable::open`] would do: the packet as its receiver would see it, or why not.
     pub fn try_open(&self, request: &OpenRequest, now: Moment) -> Result<FlowKey, DropReason> {
         self.room(request, &mut self.random.clone(), now)

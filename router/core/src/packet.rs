@@ -2,9 +2,11 @@
 
 mod icmp_error;
 mod network;
+mod readdress;
 mod refusal;
 
 pub use icmp_error::IcmpError;
+pub use readdress::address_to;
 pub use refusal::{Unreachable, reset, unreachable};
 
 use crate::drop_reason::DropReason;

@@ -116,6 +116,7 @@ mod tests {
             drain: crate::composition::DRAIN,
             weights: Vec::new(),
             slow_start: std::time::Duration::ZERO,
+            on: Vec::new(),
             command: vec!["true".into()],
             environment: BTreeMap::new(),
             user: None,

@@ -13,10 +13,13 @@ use crate::aggregate::{Aggregate, AggregateKey, Epoch, EpochCell};
 use crate::composition::{Composition, CompositionName, Egress, Liveness, Readiness};
 use crate::flow_event::{FlowEvent, Interest};
 use crate::flow_key::FlowKey;
+use crate::host::HostId;
 use crate::id::{EndpointIndex, InstanceId, LocationIndex, RequestId, SlotIndex, Version};
 use crate::moment::Moment;
 use crate::name::{AutomatonName, InstanceName};
 use crate::names::NamesSnapshot;
+use crate::peer::{PeerInput, PeerLocation};
+use crate::way::{Ingress, Way};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -93,6 +96,8 @@ pub enum Input {
     PairsTaken(Vec<TakenPair>),
     /// Answer to [`Output::ReadTaken`], for each pair; `None`: no flow holds it.
     TakenRead(Vec<(SlotIndex, Option<TakenFlow>)>),
+    /// What is told of other hosts.
+    Peer(PeerInput),
     /// Somebody is about to look at the flow table: it shall know every flow.
     FlowsWanted,
 }
@@ -130,11 +135,8 @@ pub enum Output {
     KillProcess { instance: InstanceId },
     /// Answer DNS from this snapshot from now on.
     PublishNames(Arc<NamesSnapshot>),
-    /// Point a location cell at a device (`None`: nowhere; packets are dropped with a reason).
-    SetLocation {
-        location: LocationIndex,
-        ifindex: Option<u32>,
-    },
+    /// Point a location cell somewhere.
+    SetLocation { location: LocationIndex, way: Way },
     /// Insert both directions of a flow: reverse first, then forward, neither overwriting.
     OpenFlow(FlowEntries),
     /// Delete both directions of these flows.
@@ -165,6 +167,8 @@ pub enum Output {
     CloseAggregates(Vec<AggregateKey>),
     /// End all aggregates of earlier epochs of this cell, at once.
     SetEpoch { cell: EpochCell, epoch: Epoch },
+    /// Send a service frame to another host; it may be lost.
+    SendFrame { to: HostId, frame: Vec<u8> },
     /// Read how much of the processor instances have used; answered by [`Input::ProcessorsRead`].
     ReadProcessors(Vec<InstanceId>),
     /// Tell those who watch; comes only while somebody does, before the kernel's counters of a
@@ -238,6 +242,8 @@ pub enum Record {
     },
     /// A service gave up its virtual IP, which is in quarantine from now on.
     ServiceVipFreed { service: AutomatonName },
+    /// Another host has this location cell from now on.
+    PeerLocation(PeerLocation),
 }
 
 /// What the state directory, the keeper and the kernel still hold of an earlier run.
@@ -259,6 +265,8 @@ pub struct Recovery {
     pub quarantined: Vec<RemovedInstance>,
     /// Virtual IPs that services hold, or gave up lately.
     pub service_vips: Vec<ServiceVip>,
+    /// Where other hosts were among the location cells.
+    pub peers: Vec<PeerLocation>,
 }
 
 /// A virtual IP of a service itself, as an earlier run recorded it.
@@ -380,8 +388,8 @@ pub struct DirectionEntry {
     pub delivered: FlowKey,
     /// Its row in the slot array.
     pub slot: SlotIndex,
-    /// The device that alone may send it.
-    pub ingress_ifindex: u32,
+    /// Who alone may send it.
+    pub ingress: Ingress,
     /// Where it goes.
     pub location: LocationIndex,
 }

@@ -14,8 +14,10 @@ mod instances;
 mod liveness;
 mod naming;
 mod observation;
+mod peers;
 mod processor;
 mod recover;
+mod remote;
 mod rollout;
 mod services;
 mod trust;
@@ -24,9 +26,10 @@ pub mod view;
 mod vips;
 mod warmth;
 
-pub use config::RouterConfig;
+pub use config::{OwnHost, RouterConfig};
 pub use deploy::OperatorError;
 pub use explain::ExplainError;
+pub use peers::PEERS_MAX;
 
 use crate::composition::{Composition, CompositionName};
 use crate::drop_reason::DropReason;
@@ -40,8 +43,10 @@ use aggregates::Aggregates;
 use drops::DropCounters;
 use identities::Identities;
 use instances::Instance;
+use peers::Peers;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
+use remote::{Accepted, Pending};
 use services::Services;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use upcall::WaitingErrors;
@@ -62,6 +67,11 @@ pub struct Router {
     flows: FlowTable,
     aggregates: Aggregates,
     errors: WaitingErrors,
+    peers: Peers,
+    /// First packets that wait for other hosts' answers.
+    pending: Pending,
+    /// Flows of other hosts that wait for their acknowledgement.
+    accepted: Accepted,
     /// When processor times are to be read, while anybody balances by them.
     processors_due: Option<Moment>,
     drops: DropCounters,
@@ -91,9 +101,12 @@ impl Router {
             flows: FlowTable::new(config.flow_limits, random.next_u64(), now),
             aggregates: Aggregates::new(),
             errors: WaitingErrors::new(),
+            peers: Peers::default(),
+            pending: Pending::default(),
+            accepted: Accepted::default(),
             processors_due: None,
             drops: DropCounters::default(),
-            next_instance: InstanceId(1),
+            next_instance: config.first_instance(),
             stopping: false,
             names: naming::Publication::new(identities.plan()),
             observation: observation::Observation::default(),
@@ -125,6 +138,7 @@ impl Router {
                 self.flows.want_every_flow();
                 self.drain_flows();
             }
+            Input::Peer(input) => self.peer_input(input, now),
             Input::Recover(recovery) => self.recover(recovery, now),
             Input::Apply {
                 request,
@@ -186,6 +200,9 @@ impl Router {
             self.instance_timeout(instance, now);
         }
         self.processors_timeout(now);
+        self.peers_timeout(now);
+        self.pending_timeout(now);
+        self.accepted.handle_timeout(now);
         self.flows.handle_timeout(now);
         self.drain_flows();
         self.observe_timeout(now);
@@ -214,6 +231,9 @@ impl Router {
             self.names.poll_timeout(),
             self.flows.poll_timeout(),
             self.processors_due,
+            self.peers.reacquaint_until,
+            self.pending.poll_timeout(),
+            self.accepted.poll_timeout(),
             self.observation.poll_timeout(),
         ];
         others.into_iter().chain([instances]).flatten().min()

@@ -583,6 +583,7 @@ mod tests {
             drain: margay_core::composition::DRAIN,
             weights: Vec::new(),
             slow_start: Duration::ZERO,
+            on: Vec::new(),
         }
     }
 }

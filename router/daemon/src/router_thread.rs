@@ -277,8 +277,8 @@ impl Running {
             Output::Inject { endpoint, packet } => {
                 log_failure("answer a refused packet", tap.inject(endpoint, &packet));
             }
-            Output::SetLocation { location, ifindex } => {
-                if let Err(error) = datapath.set_location(location, ifindex) {
+            Output::SetLocation { location, way } => {
+                if let Err(error) = datapath.set_location(location, way) {
                     tracing::error!(%location, %error, "location not set");
                 }
             }

@@ -23,6 +23,7 @@ use margay_core::moment::Moment;
 use margay_core::port::{
     AdoptedFlow, FlowEntries, FlowKeys, FlowReading, FlowSlots, TakenFlow, TakenPair,
 };
+use margay_core::way::Way;
 use std::io;
 use std::path::Path;
 use std::time::Instant;
@@ -209,14 +210,9 @@ impl Datapath {
         self.aggregates.set_epoch(cell, epoch);
     }
 
-    /// Points a location at the veth whose host side is `ifindex`, or nowhere: one atomic store,
-    /// which every flow towards it follows with its next packet.
-    pub fn set_location(
-        &mut self,
-        location: LocationIndex,
-        ifindex: Option<u32>,
-    ) -> Result<(), LocationError> {
-        self.locations.set(location, ifindex, Instant::now())
+    /// Points a location somewhere: one atomic store, which every flow towards it follows with its next packet.
+    pub fn set_location(&mut self, location: LocationIndex, way: Way) -> Result<(), LocationError> {
+        self.locations.set(location, way, Instant::now())
     }
 
     /// Reads what the kernel counted: without a system call, unless an RST is noted of any flow.

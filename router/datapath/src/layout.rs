@@ -136,7 +136,7 @@ pub(crate) fn mapped_octets(address: IpAddr) -> [u8; 16] {
 #[repr(C, align(64))]
 pub(crate) struct Slot {
     pub(crate) location: AtomicU32,
-    pub(crate) ingress_ifindex: AtomicU32,
+    pub(crate) ingress: AtomicU32,
     pub(crate) flags: AtomicU32,
     pub(crate) tcp_seen: AtomicU32,
     pub(crate) packets: AtomicU64,

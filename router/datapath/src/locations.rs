@@ -3,6 +3,7 @@
 use crate::layout::{LOCATION_LOCAL, LOCATION_NOWHERE, LocationCell, LocationRow};
 use crate::mapped_array::MappedArray;
 use margay_core::id::LocationIndex;
+use margay_core::way::{Path, Way};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
@@ -26,6 +27,9 @@ pub enum LocationError {
         /// How many cells there are.
         cells: usize,
     },
+    /// The kernel's half knows no way to other hosts yet.
+    #[error("no way to another host by {0:?}")]
+    NoWayTo(Path),
     /// Every row is in use or rests.
     #[error("no location row is free: too many moves within a second; try again after it")]
     NoRowFree,
@@ -71,11 +75,11 @@ impl Locations {
         }
     }
 
-    /// Points a cell at the veth whose host side is `ifindex`, or nowhere.
+    /// Points a cell somewhere.
     pub(crate) fn set(
         &mut self,
         location: LocationIndex,
-        ifindex: Option<u32>,
+        way: Way,
         now: Instant,
     ) -> Result<(), LocationError> {
         let Some(cell) = self.cells.row(location.0) else {
@@ -85,12 +89,13 @@ impl Locations {
             });
         };
         let old = cell.row.load(Relaxed);
-        if self.leads_to(old) == ifindex {
+        if self.leads_to(old) == way {
             return Ok(());
         }
-        let new = match ifindex {
-            Some(ifindex) => self.write_row(ifindex, now)?,
-            None => NOWHERE,
+        let new = match way {
+            Way::Device(ifindex) => self.write_row(ifindex, now)?,
+            Way::Nowhere => NOWHERE,
+            Way::Peer(path) => return Err(LocationError::NoWayTo(path)),
         };
         if let Some(cell) = self.cells.row(location.0) {
             cell.row.store(new, Release);
@@ -101,9 +106,13 @@ impl Locations {
         Ok(())
     }
 
-    fn leads_to(&self, row: u32) -> Option<u32> {
-        let row = self.rows.row(row)?;
-        (row.kind.load(Relaxed) == LOCATION_LOCAL).then(|| row.ifindex.load(Relaxed))
+    fn leads_to(&self, row: u32) -> Way {
+        match self.rows.row(row) {
+            Some(row) if row.kind.load(Relaxed) == LOCATION_LOCAL => {
+                Way::Device(row.ifindex.load(Relaxed))
+            }
+            _ => Way::Nowhere,
+        }
     }
 
     /// Fills a free row that no cell names.

@@ -7,6 +7,7 @@ use margay_core::flow_key::FlowKey;
 use margay_core::id::{InstanceId, LocationIndex, SlotIndex};
 use margay_core::moment::Moment;
 use margay_core::port::{DirectionEntry, FlowEntries, SlotReading};
+use margay_core::way::Ingress;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Which way a slot leads.
@@ -22,7 +23,7 @@ pub(crate) enum Direction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlotDescription {
     location: u32,
-    ingress_ifindex: u32,
+    ingress: u32,
     flags: u32,
     key_fold: u64,
     peer: u32,
@@ -45,7 +46,7 @@ impl SlotDescription {
         };
         SlotDescription {
             location: entry.location.0,
-            ingress_ifindex: entry.ingress_ifindex,
+            ingress: ingress_to_raw(entry.ingress),
             flags: forward | rewrite,
             key_fold: RawKey::from(entry.key).fold(),
             peer: peer.slot.0,
@@ -58,7 +59,7 @@ impl SlotDescription {
     pub(crate) fn of(slot: &Slot) -> Self {
         SlotDescription {
             location: slot.location.load(Relaxed),
-            ingress_ifindex: slot.ingress_ifindex.load(Relaxed),
+            ingress: slot.ingress.load(Relaxed),
             flags: slot.flags.load(Relaxed),
             key_fold: slot.key_fold.load(Relaxed),
             peer: slot.peer.load(Relaxed),
@@ -71,7 +72,7 @@ impl SlotDescription {
     /// Fills `slot`, which no key may name yet, and sets its counters to zero.
     pub(crate) fn write(self, slot: &Slot, opened: Moment) {
         slot.location.store(self.location, Relaxed);
-        slot.ingress_ifindex.store(self.ingress_ifindex, Relaxed);
+        slot.ingress.store(self.ingress, Relaxed);
         slot.flags.store(self.flags, Relaxed);
         slot.tcp_seen.store(0, Relaxed);
         slot.packets.store(0, Relaxed);
@@ -122,9 +123,26 @@ impl SlotDescription {
             key,
             delivered: self.delivered_key()?,
             slot,
-            ingress_ifindex: self.ingress_ifindex,
+            ingress: ingress_from_raw(self.ingress),
             location: LocationIndex(self.location),
         })
+    }
+}
+
+/// Devices are numbered from 1 and never reach this bit; it marks the location cell of a host.
+const PEER_INGRESS: u32 = 1 << 31;
+
+fn ingress_to_raw(ingress: Ingress) -> u32 {
+    match ingress {
+        Ingress::Device(ifindex) => ifindex,
+        Ingress::Peer(location) => PEER_INGRESS | location.0,
+    }
+}
+
+fn ingress_from_raw(raw: u32) -> Ingress {
+    match raw & PEER_INGRESS {
+        0 => Ingress::Device(raw),
+        _ => Ingress::Peer(LocationIndex(raw & !PEER_INGRESS)),
     }
 }
 

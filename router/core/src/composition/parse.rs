@@ -8,7 +8,7 @@ use super::hint::did_you_mean;
 use super::reader::{NUMBER_MAX, Reader, Section, Value, listed};
 use super::{Affinity, Answering, Automaton, Balance, Composition, CompositionName, DRAIN, Egress};
 use crate::id::Version;
-use crate::name::AutomatonName;
+use crate::name::{AutomatonName, HostName};
 use ports::ports;
 use readiness::{liveness, readiness};
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +37,7 @@ const WEIGHT_RANGE: RangeInclusive<u64> = 1..=1_000;
 const ROOT_KEYS: [&str; 3] = ["composition", "automaton", "host"];
 const HOST_KEYS: [&str; 1] = ["needs"];
 const HEADER_KEYS: [&str; 2] = ["name", "version"];
-const AUTOMATON_KEYS: [&str; 15] = [
+const AUTOMATON_KEYS: [&str; 16] = [
     "command",
     "replicas",
     "ports",
@@ -53,6 +53,7 @@ const AUTOMATON_KEYS: [&str; 15] = [
     "drain_ms",
     "env",
     "user",
+    "on",
 ];
 const AFFINITIES: [(&str, Affinity); 2] =
     [("prefer", Affinity::Prefer), ("strict", Affinity::Strict)];
@@ -80,6 +81,7 @@ impl Balance {
 
 const COMMAND: &str = "a list of program and arguments: [\"nginx\", \"-g\", \"daemon off;\"]";
 const AUTOMATONS: &str = "at least one [automaton.NAME]";
+const HOSTS: &str = "a list of hosts: [\"a\", \"b\"]";
 const NEEDS: &str = "a list of automatons: [\"store\"]";
 
 impl Composition {
@@ -199,6 +201,7 @@ fn automaton(reader: &mut Reader<'_>, section: &Section<'_>, names: &[&str]) -> 
             .unwrap_or_default(),
         weights: weights.unwrap_or_default(),
         slow_start: Duration::from_millis(slow_start.unwrap_or_default()),
+        on: hosts(reader, section).unwrap_or_default(),
         drain: drain.map_or(DRAIN, Duration::from_millis),
     }
 }
@@ -218,6 +221,19 @@ fn weights(
     }
     let weight = |(_, weight): &(_, u64)| u32::try_from(*weight).ok().and_then(NonZeroU32::new);
     Some(weights.iter().filter_map(weight).collect())
+}
+
+/// The hosts that the instances run on, each in its turn.
+fn hosts(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Vec<HostName>> {
+    let value = section.table.get("on")?;
+    let named = reader.strings(value, "on", HOSTS)?;
+    if named.is_empty() || named.len() > REPLICAS_MAX as usize {
+        let problem = format!("`on` names {} hosts", named.len());
+        reader.mistake(value.span(), problem, format!("1 to {REPLICAS_MAX}"));
+    }
+    let hosts = named.into_iter();
+    let hosts = hosts.filter_map(|(span, text)| reader.label(span, text));
+    Some(hosts.collect())
 }
 
 /// The words of a command: a program and its arguments.

@@ -7,6 +7,7 @@ use crate::flow_key::FlowKey;
 use crate::id::{InstanceId, LocationIndex};
 use crate::moment::Moment;
 use crate::port::{AdoptedFlow, DirectionEntry, FlowEntries, FlowSlots, SlotReading, TakenFlow};
+use crate::way::Ingress;
 use std::time::Duration;
 
 /// How long a connection's first segment may go unanswered before its server counts as silent: by
@@ -33,8 +34,8 @@ pub struct OpenRequest {
 pub struct Party {
     /// Who.
     pub instance: InstanceId,
-    /// Its device.
-    pub ifindex: u32,
+    /// Where its packets come from.
+    pub ingress: Ingress,
     /// Its location cell.
     pub location: LocationIndex,
 }
@@ -50,14 +51,14 @@ impl OpenRequest {
                 key: self.key,
                 delivered,
                 slot: pair.forward(),
-                ingress_ifindex: client.ifindex,
+                ingress: client.ingress,
                 location: server.location,
             },
             reverse: DirectionEntry {
                 key: delivered.reversed(),
                 delivered: self.key.reversed(),
                 slot: pair.reverse(),
-                ingress_ifindex: server.ifindex,
+                ingress: server.ingress,
                 location: client.location,
             },
         }

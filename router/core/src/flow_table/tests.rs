@@ -7,6 +7,7 @@ use crate::choice::Choice;
 use crate::flow_key::Protocol;
 use crate::id::LocationIndex;
 use crate::port::SlotReading;
+use crate::way::Ingress;
 use std::net::{IpAddr, Ipv4Addr};
 
 fn at(millis: u64) -> Moment {
@@ -20,7 +21,7 @@ fn addr(number: u8) -> IpAddr {
 fn party(number: u8) -> Party {
     Party {
         instance: InstanceId(number.into()),
-        ifindex: number.into(),
+        ingress: Ingress::Device(number.into()),
         location: LocationIndex(number.into()),
     }
 }
@@ -127,13 +128,8 @@ fn reverse_direction_undoes_what_the_forward_one_does() {
     assert_eq!(entries.forward.delivered.destination.ip(), addr(2));
     assert_eq!(entries.reverse.key, entries.forward.delivered.reversed());
     assert_eq!(entries.reverse.delivered, entries.forward.key.reversed());
-    assert_eq!(
-        (
-            entries.forward.ingress_ifindex,
-            entries.reverse.ingress_ifindex
-        ),
-        (1, 2)
-    );
+    let ingress = (entries.forward.ingress, entries.reverse.ingress);
+    assert_eq!(ingress, (Ingress::Device(1), Ingress::Device(2)));
     assert_eq!(
         (entries.forward.location, entries.reverse.location),
         (LocationIndex(2), LocationIndex(1))

@@ -201,7 +201,7 @@ impl NamesSnapshot {
     }
 
     /// The name of whoever holds `addr`, if it is the caller itself or `caller` may see it.
-    pub(super) fn name_of(&self, addr: IpAddr, caller: InstanceId) -> Option<String> {
+    pub(crate) fn name_of(&self, addr: IpAddr, caller: InstanceId) -> Option<String> {
         let holder = self.holders.get(&addr)?;
         let service = self.services.get(&holder.automaton)?;
         let own = holder

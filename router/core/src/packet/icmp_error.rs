@@ -2,6 +2,7 @@
 //! shall read them.
 
 use super::Network;
+use super::readdress::readdress;
 use super::refusal::ip;
 use crate::drop_reason::DropReason;
 use crate::flow_key::{FlowKey, Protocol};
@@ -10,9 +11,6 @@ use std::net::IpAddr;
 
 /// The headers before what an error embeds: IPv6 and ICMPv6.
 const HEADERS_BYTES_MAX: usize = 40 + 8;
-
-/// Offset of the checksum in an IPv4 header.
-const IPV4_CHECKSUM: usize = 10;
 
 /// An error about a packet that its reporter received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,105 +100,6 @@ fn key_of(packet: &[u8], reporter: IpAddr) -> Result<FlowKey, DropReason> {
         (network.destination, u16::from_be_bytes(destination_port)),
         protocol,
     ))
-}
-
-/// A packet, perhaps cut off, with the addresses and ports of `to`.
-///
-/// Checksums are adjusted rather than computed (RFC 1624): most of what they cover is cut off.
-fn readdress(packet: &[u8], to: FlowKey) -> Option<Vec<u8>> {
-    let network = Network::read(packet).ok()?;
-    let transport = network.payload_start;
-    let checksum = transport
-        + match to.protocol {
-            Protocol::Tcp => 16,
-            Protocol::Udp => 6,
-            Protocol::Echo => 2,
-        };
-    let is_udp = to.protocol == Protocol::Udp;
-    let mut readdressed = Readdressed {
-        bytes: packet.to_vec(),
-        transport_checksum: checksum,
-        zero_is_none: is_udp,
-    };
-    match (network.source, to.source.ip(), to.destination.ip()) {
-        (IpAddr::V4(_), IpAddr::V4(source), IpAddr::V4(destination)) => {
-            let covered = to.protocol != Protocol::Echo;
-            for (at, address) in [(12, source), (16, destination)] {
-                readdressed.replace(at, &address.octets(), true, covered);
-            }
-        }
-        (IpAddr::V6(_), IpAddr::V6(source), IpAddr::V6(destination)) => {
-            for (at, address) in [(8, source), (24, destination)] {
-                readdressed.replace(at, &address.octets(), false, true);
-            }
-        }
-        _ => return None,
-    }
-    let (source_port, destination_port) = (to.source.port(), to.destination.port());
-    if to.protocol == Protocol::Echo {
-        // One of the two is 0, the other the identifier.
-        let identifier = source_port | destination_port;
-        readdressed.replace(transport + 4, &identifier.to_be_bytes(), false, true);
-    } else {
-        readdressed.replace(transport, &source_port.to_be_bytes(), false, true);
-        readdressed.replace(transport + 2, &destination_port.to_be_bytes(), false, true);
-    }
-    Some(readdressed.bytes)
-}
-
-/// A packet on its way to other addresses.
-struct Readdressed {
-    bytes: Vec<u8>,
-    transport_checksum: usize,
-    /// A transport checksum of zero says that there is none (RFC 768).
-    zero_is_none: bool,
-}
-
-impl Readdressed {
-    /// Puts `new` at `at`, and adjusts the checksums that cover it and were not cut off.
-    fn replace(&mut self, at: usize, new: &[u8], in_ipv4_header: bool, in_transport: bool) {
-        let Some(field) = self.bytes.get_mut(at..at + new.len()) else {
-            return;
-        };
-        let old = field.to_vec();
-        field.copy_from_slice(new);
-        if in_ipv4_header {
-            self.adjust(IPV4_CHECKSUM, &old, new, false);
-        }
-        if in_transport {
-            self.adjust(self.transport_checksum, &old, new, self.zero_is_none);
-        }
-    }
-
-    fn adjust(&mut self, at: usize, old: &[u8], new: &[u8], zero_is_none: bool) {
-        let Some(field) = self.bytes.get_mut(at..at + 2) else {
-            return;
-        };
-        let checksum = u16::from_be_bytes([field[0], field[1]]);
-        if checksum == 0 && zero_is_none {
-            return;
-        }
-        let removed: u32 = words(old).map(|word| u32::from(!word)).sum();
-        let added: u32 = words(new).map(u32::from).sum();
-        let adjusted = !fold(u32::from(!checksum) + removed + added);
-        let adjusted = if adjusted == 0 && zero_is_none {
-            u16::MAX
-        } else {
-            adjusted
-        };
-        field.copy_from_slice(&adjusted.to_be_bytes());
-    }
-}
-
-fn words(bytes: &[u8]) -> impl Iterator<Item = u16> {
-    let pairs = bytes.chunks_exact(2);
-    pairs.map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
-}
-
-/// Adds the carries to a sum of fewer than 65,536 words.
-fn fold(sum: u32) -> u16 {
-    let once = (sum & 0xffff) + (sum >> 16);
-    ((once & 0xffff) + (once >> 16)) as u16
 }
 
 #[cfg(test)]

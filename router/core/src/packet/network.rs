@@ -20,6 +20,8 @@ pub(super) struct Network<'a> {
     pub(super) payload: &'a [u8],
     /// Offset of the payload in the packet.
     pub(super) payload_start: usize,
+    /// The payload is a fragment.
+    pub(super) is_fragment: bool,
     /// The payload is a fragment, and not the first: there is no transport header.
     pub(super) is_later_fragment: bool,
 }
@@ -50,6 +52,7 @@ impl<'a> Network<'a> {
             protocol: header.protocol(),
             payload: payload.unwrap_or_else(|| &bytes[payload_start..]),
             payload_start,
+            is_fragment: header.more_fragments() || header.fragments_offset().value() != 0,
             is_later_fragment: header.fragments_offset().value() != 0,
         })
     }
@@ -70,6 +73,7 @@ impl<'a> Network<'a> {
                 .filter(|payload| !payload.is_empty())
                 .unwrap_or_else(|| &bytes[payload_start..]),
             payload_start,
+            is_fragment: false,
             is_later_fragment: false,
         };
         for _ in 0..=EXTENSIONS_MAX {
@@ -97,6 +101,7 @@ impl<'a> Network<'a> {
                 let header =
                     Ipv6FragmentHeaderSlice::from_slice(self.payload).map_err(truncated)?;
                 self.is_later_fragment = header.fragment_offset().value() != 0;
+                self.is_fragment = self.is_later_fragment || header.more_fragments();
                 (header.next_header(), header.slice().len())
             }
             _ => return Ok(false),

@@ -1,6 +1,7 @@
 //! Between whom a service's flows are balanced now, and with which parts and loads.
 
 use super::Router;
+use super::decision::Server;
 use super::instances::Instance;
 use super::services::Service;
 use crate::balance::{Balancer, Candidate, Lookup, parts};
@@ -27,7 +28,9 @@ impl Router {
             flows: self.flows.load(instance.plan.instance),
             processor: instance.processor.permille(),
         };
-        let candidates: Vec<Candidate> = taking.into_iter().map(candidate).collect();
+        let here = taking.into_iter().map(candidate);
+        let elsewhere = self.remote_candidates(service);
+        let candidates: Vec<Candidate> = here.chain(elsewhere).collect();
         if service.balance != Balance::Maglev {
             return Balancer::new(service.balance, candidates);
         }
@@ -41,9 +44,28 @@ impl Router {
         Balancer::consistent(candidates, lookup)
     }
 
+    /// The instances of other hosts that take flows.
+    fn remote_candidates(&self, service: &Service) -> impl Iterator<Item = Candidate> {
+        let remotes = self.peers.instances_of(&service.name);
+        let taking = remotes.filter(|remote| self.peers.taking_flows(remote.instance).is_some());
+        taking.map(|remote| Candidate {
+            instance: remote.instance,
+            weight: remote.weight,
+            // What it held when its host told of it, or what it holds of this host's alone.
+            flows: remote.flows.max(self.flows.load(remote.instance)),
+            processor: remote.processor,
+        })
+    }
+
     /// An instance, if it takes new flows.
-    pub(super) fn taking_flows(&self, id: InstanceId) -> Option<&Instance> {
-        self.ready(id).filter(|instance| !instance.trust.is_out())
+    pub(super) fn taking_flows(&self, id: InstanceId) -> Option<Server<'_>> {
+        let here = self.ready(id).filter(|instance| !instance.trust.is_out());
+        if let Some(instance) = here {
+            return Some(Server::Here(instance));
+        }
+        let remote = self.peers.taking_flows(id)?;
+        let party = self.peers.party(id, &remote.host)?;
+        Some(Server::There(remote, party))
     }
 
     fn ready(&self, id: InstanceId) -> Option<&Instance> {

@@ -9,8 +9,12 @@ use crate::choice::{Absence, Choice};
 use crate::composition::Affinity;
 use crate::drop_reason::DropReason;
 use crate::flow_key::FlowKey;
-use crate::flow_table::OpenRequest;
+use crate::flow_table::{OpenRequest, Party};
 use crate::id::InstanceId;
+use crate::name::InstanceName;
+use crate::packet::Packet;
+use crate::peer::RemoteInstance;
+use crate::service_frame::Request;
 use crate::service_table::{Action, CountedRule};
 use rand::RngCore;
 use std::net::IpAddr;
@@ -53,7 +57,51 @@ pub(super) enum Point<'a> {
     /// A rule of the service table decided.
     Rule(&'a Service, &'a CountedRule),
     /// An instance takes the flow.
-    Server(&'a Instance, Choice),
+    Server(Server<'a>, Choice),
+}
+
+/// Who serves a flow.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Server<'a> {
+    /// An instance of this host.
+    Here(&'a Instance),
+    /// An instance of another host, and its side of the flow.
+    There(&'a RemoteInstance, Party),
+}
+
+impl<'a> Server<'a> {
+    pub(super) fn id(self) -> InstanceId {
+        match self {
+            Server::Here(instance) => instance.plan.instance,
+            Server::There(remote, _) => remote.instance,
+        }
+    }
+
+    pub(super) fn name(self) -> &'a InstanceName {
+        match self {
+            Server::Here(instance) => &instance.plan.name,
+            Server::There(remote, _) => &remote.name,
+        }
+    }
+
+    /// Its called address in one of the families.
+    pub(super) fn called(self, v4: bool) -> IpAddr {
+        let called = match self {
+            Server::Here(instance) => instance.plan.addresses.called,
+            Server::There(remote, _) => remote.addresses.called,
+        };
+        match v4 {
+            true => called.v4.into(),
+            false => called.v6.into(),
+        }
+    }
+
+    fn party(self) -> Option<Party> {
+        match self {
+            Server::Here(instance) => instance.party(),
+            Server::There(_, party) => Some(party),
+        }
+    }
 }
 
 /// Who watches a decision being taken.
@@ -117,16 +165,49 @@ impl Router {
             Action::Forward(_) => return Err(DropReason::NoInstance),
         }
         let id = caller.plan.instance;
-        let chosen = self.target(id, called, service, draw);
+        let chosen = self.target(id, called.instance, service, draw);
         let (server, choice) = chosen.ok_or(DropReason::NoInstance)?;
         witness.passed(Point::Server(server, choice));
         Ok(OpenRequest {
             key,
-            delivered: deliver(key, id, called, server),
+            delivered: deliver(key, id, called.instance, server),
             client,
             server: server.party().ok_or(DropReason::NoInstance)?,
             choice,
         })
+    }
+
+    /// Decides who serves a flow of another host's instance.
+    pub(super) fn decide_for<'a>(
+        &'a self,
+        request: &Request,
+        packet: &Packet,
+        draws: Draws,
+    ) -> Result<(Server<'a>, Choice), DropReason> {
+        let key = packet.key;
+        let (from, to) = (&request.caller, &request.service);
+        let service = self.services.find(to).ok_or(DropReason::PolicyUnknown)?;
+        if service.declaration.composition != request.composition
+            || service.declaration.version < request.version
+        {
+            return Err(DropReason::PolicyUnknown);
+        }
+        let permissions = &self.services.permissions;
+        if !permissions.permit(from, to, key.destination.port(), key.protocol) {
+            return Err(DropReason::NotPermitted);
+        }
+        let rule = self.services.table.find(service.id, draws.rule);
+        let rule = rule.ok_or(DropReason::NoInstance)?;
+        Count.passed(Point::Rule(service, rule));
+        if rule.rule.action == Action::Drop {
+            return Err(DropReason::ServiceDropped);
+        }
+        let draw = Draw {
+            turn: service.turn.get(),
+            random: draws.server,
+        };
+        let chosen = self.target(request.client, request.called, service, draw);
+        chosen.ok_or(DropReason::NoInstance)
     }
 
     /// The called instance if it takes flows, else the balancer's choice among its siblings; of a
@@ -136,28 +217,28 @@ impl Router {
     fn target(
         &self,
         caller: InstanceId,
-        called: &Holder,
+        called: Option<InstanceId>,
         service: &Service,
         draw: Draw,
-    ) -> Option<(&Instance, Choice)> {
-        let Some(called) = called.instance else {
+    ) -> Option<(Server<'_>, Choice)> {
+        let Some(called) = called else {
             let server = self.balanced(caller, service, draw)?;
             return Some((server, Choice::Balanced));
         };
-        if let Some(instance) = self.taking_flows(called) {
-            return Some((instance, Choice::Called));
+        if let Some(server) = self.taking_flows(called) {
+            return Some((server, Choice::Called));
         }
         if service.affinity == Affinity::Strict {
             let instance = self.instances.get(&called)?;
             let serves = instance.life.serves() && instance.network.is_some();
-            return serves.then_some((instance, Choice::Called));
+            return serves.then_some((Server::Here(instance), Choice::Called));
         }
         let server = self.balanced(caller, service, draw)?;
-        let absence = match self.instances.contains_key(&called) {
+        let absence = match self.automaton_of(called).is_some() {
             true => Absence::NotReady,
             false => Absence::Gone,
         };
-        let choice = match server.plan.instance == caller {
+        let choice = match server.id() == caller {
             true => Choice::Itself(absence),
             false => Choice::Sibling(absence),
         };
@@ -165,26 +246,38 @@ impl Router {
     }
 
     /// The balancer's choice for `caller`.
-    fn balanced(&self, caller: InstanceId, service: &Service, draw: Draw) -> Option<&Instance> {
+    fn balanced(&self, caller: InstanceId, service: &Service, draw: Draw) -> Option<Server<'_>> {
         let balancer = self.balancer(service);
         let chosen = balancer.choose(caller, draw)?;
-        self.instances.get(&balancer.candidates()[chosen].instance)
+        self.server(balancer.candidates()[chosen].instance)
+    }
+
+    /// An instance, here or on another host.
+    pub(super) fn server(&self, id: InstanceId) -> Option<Server<'_>> {
+        if let Some(instance) = self.instances.get(&id) {
+            return Some(Server::Here(instance));
+        }
+        let remote = self.peers.instance(id)?;
+        let party = self.peers.party(id, &remote.host)?;
+        Some(Server::There(remote, party))
     }
 }
 
 /// The packet as `server` shall see it.
-fn deliver(key: FlowKey, caller: InstanceId, called: &Holder, server: &Instance) -> FlowKey {
+fn deliver(
+    key: FlowKey,
+    caller: InstanceId,
+    called: Option<InstanceId>,
+    server: Server<'_>,
+) -> FlowKey {
     let mut delivered = key;
-    let addresses = server.plan.addresses.called;
-    if Some(server.plan.instance) != called.instance {
-        delivered.destination.set_ip(match key.destination.ip() {
-            IpAddr::V4(_) => addresses.v4.into(),
-            IpAddr::V6(_) => addresses.v6.into(),
-        });
+    if Some(server.id()) != called {
+        let v4 = key.destination.is_ipv4();
+        delivered.destination.set_ip(server.called(v4));
     }
     // No kernel takes a packet from outside that claims to come from itself: it comes from the
     // address that was called, whose own holder it cannot be.
-    if server.plan.instance == caller {
+    if server.id() == caller {
         delivered.source.set_ip(key.destination.ip());
     }
     delivered

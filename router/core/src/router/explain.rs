@@ -354,8 +354,8 @@ impl Router {
 
     /// How an operator knows an instance, though it be gone.
     fn name_of(&self, id: InstanceId) -> String {
-        match self.instances.get(&id) {
-            Some(instance) => instance.plan.name.to_string(),
+        match self.server(id) {
+            Some(server) => server.name().to_string(),
             None => format!("instance {id}"),
         }
     }

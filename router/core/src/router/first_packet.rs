@@ -2,6 +2,7 @@
 
 use super::Router;
 use super::decision::{Arrival, Count, Draws};
+use super::instances::Network;
 use crate::drop_reason::DropReason;
 use crate::flow_key::Protocol;
 use crate::flow_table::OpenRequest;
@@ -9,6 +10,7 @@ use crate::id::{EndpointIndex, InstanceId};
 use crate::moment::Moment;
 use crate::packet::{self, Packet, Unreachable};
 use crate::port::{Frame, Output};
+use crate::way::Ingress;
 
 impl Router {
     /// Opens a flow for the packet and sends it on its way, or refuses it with a reason.
@@ -20,25 +22,48 @@ impl Router {
         now: Moment,
     ) {
         let caller = self.endpoints.get(&endpoint).copied();
-        match self.admit(caller, packet, now) {
-            Ok(opened) => {
+        let frame = match self.hold(endpoint, &packet.key, frame) {
+            Some(frame) => frame,
+            None => return,
+        };
+        let open = match self.admit(caller, packet, now) {
+            Ok(open) => open,
+            Err(reason) => return self.refuse_first(endpoint, packet, &frame, reason, now),
+        };
+        match open {
+            Some(open) if matches!(open.server.ingress, Ingress::Peer(_)) => {
+                if let Err((frame, reason)) = self.ask(endpoint, open, frame, now) {
+                    self.refuse_first(endpoint, packet, &frame, reason, now);
+                }
+            }
+            opened => {
                 self.drain_flows();
                 self.outputs.push_back(Output::Forward(frame));
                 if let Some(request) = opened {
                     self.aggregate(&request, now);
                 }
             }
-            Err(reason) => {
-                self.drops.count(reason);
-                self.observe_refusal(caller, Some(packet.key), reason, now);
-                if let Some(packet) = answer(packet, frame.packet(), reason) {
-                    self.outputs.push_back(Output::Inject { endpoint, packet });
-                }
-            }
         }
     }
 
-    /// Makes sure that the packet's flow is open; tells by which request it was opened, if now.
+    fn refuse_first(
+        &mut self,
+        endpoint: EndpointIndex,
+        packet: &Packet,
+        frame: &Frame,
+        reason: DropReason,
+        now: Moment,
+    ) {
+        let caller = self.endpoints.get(&endpoint).copied();
+        self.drops.count(reason);
+        self.observe_refusal(caller, Some(packet.key), reason, now);
+        if let Some(packet) = answer(packet, frame.packet(), reason) {
+            self.outputs.push_back(Output::Inject { endpoint, packet });
+        }
+    }
+
+    /// Makes sure that the packet's flow is open, unless another host has to take it first; tells by
+    /// which request it was opened, or is to be.
     fn admit(
         &mut self,
         caller: Option<InstanceId>,
@@ -49,8 +74,8 @@ impl Router {
         let caller = caller.ok_or(DropReason::UnknownEndpoint)?;
         // Several packets can be on their way up before the first has opened their flow.
         if let Some(direction) = self.flows.direction(&packet.key) {
-            let own = caller.network.map(|network| network.ifindex);
-            let may = own == Some(direction.ingress_ifindex);
+            let own = caller.network.map(Network::ingress);
+            let may = own == Some(direction.ingress);
             return may.then_some(None).ok_or(DropReason::ForgedSource);
         }
         let arrival = Arrival {
@@ -59,8 +84,10 @@ impl Router {
         };
         let draws = Draws::from(&mut self.random);
         let request = self.decide(caller, arrival, draws, &mut Count)?;
-        self.flows.open(request, now)?;
-        self.note_load(request.server.instance, now);
+        if let Ingress::Device(_) = request.server.ingress {
+            self.flows.open(request, now)?;
+            self.note_load(request.server.instance, now);
+        }
         Ok(Some(request))
     }
 
@@ -107,7 +134,15 @@ pub(super) fn told(reason: DropReason, protocol: Protocol) -> Option<Told> {
     let why = match reason {
         DropReason::NotPermitted | DropReason::ServiceDropped => Unreachable::Prohibited,
         DropReason::NoInstance => Unreachable::Port,
-        DropReason::NoSuchAddress
+        DropReason::NoAnswer
+        | DropReason::HeldPackets
+        | DropReason::PolicyUnknown
+        | DropReason::UnknownCaller
+        | DropReason::TooManyHops
+        | DropReason::RefusedElsewhere
+        | DropReason::NotCarried
+        | DropReason::NoLocation
+        | DropReason::NoSuchAddress
         | DropReason::FlowTableFull
         | DropReason::FlowLimitInstance
         | DropReason::NoPortLeft => Unreachable::Host,
@@ -120,7 +155,8 @@ pub(super) fn told(reason: DropReason, protocol: Protocol) -> Option<Told> {
     }
 }
 
-fn answer(packet: &Packet, original: &[u8], reason: DropReason) -> Option<Vec<u8>> {
+/// What the sender of a refused packet reads, if anything.
+pub(super) fn answer(packet: &Packet, original: &[u8], reason: DropReason) -> Option<Vec<u8>> {
     match told(reason, packet.key.protocol)? {
         Told::Reset => packet::reset(packet),
         Told::Unreachable(why) => packet::unreachable(packet, original, why),

@@ -10,6 +10,7 @@ use crate::id::InstanceId;
 use crate::lease::{AddressBook, PoolExhausted, QUARANTINE};
 use crate::moment::Moment;
 use crate::name::AutomatonName;
+use crate::peer::RemoteInstance;
 use crate::port::RemovedInstance;
 use crate::seeded::{SeededMap, seeded_map};
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,6 +101,18 @@ impl Identities {
         self.book.free(addresses, now);
         self.tombstones
             .insert((now + QUARANTINE, instance), addresses);
+    }
+
+    /// An instance of another host holds its addresses.
+    pub(super) fn hold_remote(&mut self, remote: &RemoteInstance) {
+        self.hold(remote.instance, &remote.name.automaton, remote.addresses);
+    }
+
+    /// Ends the identity of another host; until its own host may give its addresses to somebody
+    /// else, they lead to its siblings.
+    pub(super) fn bury_remote(&mut self, remote: &RemoteInstance, now: Moment) {
+        let tomb = (now + QUARANTINE, remote.instance);
+        self.tombstones.insert(tomb, remote.addresses);
     }
 
     /// Lets time pass; the automatons to which addresses lead no longer.

@@ -13,6 +13,7 @@ use crate::lifecycle::{
 };
 use crate::moment::Moment;
 use crate::port::{InstancePlan, Output, Record};
+use crate::way::{Ingress, Way};
 use rand::RngCore;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -54,6 +55,11 @@ impl Network {
     pub(super) fn location(self) -> LocationIndex {
         LocationIndex(self.endpoint.0)
     }
+
+    /// Where its packets come from.
+    pub(super) fn ingress(self) -> Ingress {
+        Ingress::Device(self.ifindex)
+    }
 }
 
 impl Instance {
@@ -67,7 +73,7 @@ impl Instance {
         let network = self.network?;
         Some(Party {
             instance: self.plan.instance,
-            ifindex: network.ifindex,
+            ingress: network.ingress(),
             location: network.location(),
         })
     }
@@ -193,7 +199,7 @@ impl Router {
         }
         self.outputs.push_back(Output::SetLocation {
             location: network.location(),
-            ifindex: Some(network.ifindex),
+            way: Way::Device(network.ifindex),
         });
     }
 
@@ -210,7 +216,7 @@ impl Router {
             self.endpoints.remove(&network.endpoint);
             self.outputs.push_back(Output::SetLocation {
                 location: network.location(),
-                ifindex: None,
+                way: Way::Nowhere,
             });
         }
     }

@@ -138,7 +138,7 @@ impl Router {
             balancer: self.balancer(service),
             declaration: Arc::clone(&service.declaration),
             vip: self.identities.vip(name),
-            instances: self.named_instances(&service.instances),
+            instances: self.named_instances(name, &service.instances),
             callers: callers.flatten().copied().chain(host).collect(),
         })
     }
@@ -167,7 +167,11 @@ impl Router {
 
     /// A service's instances in the order of their names; of two with one name the ready one first,
     /// then the younger.
-    fn named_instances(&self, of_service: &BTreeSet<InstanceId>) -> Vec<NamedInstance> {
+    fn named_instances(
+        &self,
+        service: &AutomatonName,
+        of_service: &BTreeSet<InstanceId>,
+    ) -> Vec<NamedInstance> {
         let instances = of_service.iter().filter_map(|id| self.instances.get(id));
         let named = instances.map(|instance| NamedInstance {
             instance: instance.plan.instance,
@@ -176,7 +180,15 @@ impl Router {
             addresses: instance.plan.addresses,
             ready: instance.life.is_ready(),
         });
-        let mut named: Vec<_> = named.collect();
+        let elsewhere = self.peers.instances_of(service);
+        let elsewhere = elsewhere.map(|remote| NamedInstance {
+            instance: remote.instance,
+            ordinal: remote.name.ordinal,
+            version: remote.version,
+            addresses: remote.addresses,
+            ready: self.peers.taking_flows(remote.instance).is_some(),
+        });
+        let mut named: Vec<_> = named.chain(elsewhere).collect();
         named.sort_by_key(|one| (one.ordinal, !one.ready, Reverse(one.instance)));
         named
     }

@@ -2,13 +2,13 @@
 
 use super::Router;
 use super::instances::Network;
-use super::rollout;
 use crate::flow_table::{FlowInput, Party};
 use crate::id::InstanceId;
 use crate::lifecycle::{Beginning, LifecycleInput, Stage};
 use crate::moment::Moment;
 use crate::port::{AdoptedFlow, FlowEntries, InstancePlan, Output, Recovery, RunningInstance};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 impl Router {
     /// Rebuilds everything, goes on with what runs, begins what is missing, ends what is too much.
@@ -21,13 +21,15 @@ impl Router {
             self.declare(&name, None);
         }
         self.watch_processors(now);
+        self.adopt_peers(&recovery.peers, now);
         for removed in recovery.quarantined {
             self.identities.quarantine(&removed, now);
         }
         self.adopt_vips(&recovery.service_vips, now);
         let ids = recovery.instances.iter().map(|plan| plan.instance.0);
         let above = ids.max().map_or(1, |highest| highest + 1);
-        self.next_instance = InstanceId(above.max(recovery.next_instance));
+        let first = self.config.first_instance();
+        self.next_instance = InstanceId(above.max(recovery.next_instance).max(first.0));
 
         let running = recovery.running.into_iter();
         let mut running: BTreeMap<_, _> = running.map(|found| (found.instance, found)).collect();
@@ -100,29 +102,32 @@ impl Router {
 
     /// Whether a flow that core did not open is between instances that are still where it says.
     pub(super) fn is_sound(&self, entries: &FlowEntries) -> bool {
-        let party = |id| {
-            self.instances
-                .get(&id)
-                .and_then(|instance| instance.party())
-        };
-        let side = |id: InstanceId, ifindex, location| {
-            party(id)
-                == Some(Party {
-                    instance: id,
-                    ifindex,
-                    location,
-                })
-        };
-        let holds = |id: InstanceId, addr| {
-            let instance = self.instances.get(&id);
-            instance.is_some_and(|instance| instance.holds(addr))
-        };
         let (forward, reverse) = (entries.forward, entries.reverse);
-        side(entries.client, forward.ingress_ifindex, reverse.location)
-            && side(entries.server, reverse.ingress_ifindex, forward.location)
-            && holds(entries.client, forward.key.source.ip())
-            && holds(entries.server, forward.delivered.destination.ip())
-            && rollout::permitted(&self.services, &self.instances, entries)
+        let client = Party {
+            instance: entries.client,
+            ingress: forward.ingress,
+            location: reverse.location,
+        };
+        let server = Party {
+            instance: entries.server,
+            ingress: reverse.ingress,
+            location: forward.location,
+        };
+        self.is_side(client, forward.key.source.ip())
+            && self.is_side(server, forward.delivered.destination.ip())
+            && self.is_permitted(entries)
+    }
+
+    /// Whether an instance that holds `addr` is where a side of a flow says, as far as is known yet.
+    fn is_side(&self, side: Party, addr: IpAddr) -> bool {
+        if let Some(instance) = self.instances.get(&side.instance) {
+            return instance.party() == Some(side) && instance.holds(addr);
+        }
+        if let Some(remote) = self.peers.instance(side.instance) {
+            let party = self.peers.party(side.instance, &remote.host);
+            return party == Some(side) && Router::holds_remotely(remote, addr);
+        }
+        self.peers.may_be(side)
     }
 
     /// Ends the flows to those of `servers` whose programs ended while nobody looked.

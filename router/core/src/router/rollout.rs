@@ -81,7 +81,9 @@ impl Router {
                 .filter(|instance| !instance.life.is_ending() && runs(&instance.plan, automaton))
                 .map(|instance| instance.plan.name.ordinal)
                 .collect();
-            let absent = (1..=automaton.replicas).filter(move |n| !existing.contains(n));
+            let own =
+                (1..=automaton.replicas).filter(|ordinal| self.runs_here(automaton, *ordinal));
+            let absent = own.filter(move |n| !existing.contains(n));
             absent.map(|ordinal| InstanceName {
                 automaton: name.clone(),
                 ordinal,
@@ -200,9 +202,26 @@ impl Router {
 
     /// Closes the flows that no composition permits any more.
     pub(super) fn close_forbidden(&mut self, now: Moment) {
-        let permitted = |entries: &FlowEntries| permitted(&self.services, &self.instances, entries);
+        let flows = self.flows.iter();
+        let forbidden = flows.filter(|flow| !self.is_permitted(&flow.entries));
+        let forbidden: BTreeSet<_> = forbidden.map(|flow| flow.entries.forward.key).collect();
+        let permitted = |entries: &FlowEntries| !forbidden.contains(&entries.forward.key);
         self.flows.retain(permitted, now);
         self.drain_flows();
+    }
+
+    /// Whether a flow's client may call its server on the port that it called. Sides on other hosts
+    /// that nobody told of yet are given time.
+    pub(super) fn is_permitted(&self, entries: &FlowEntries) -> bool {
+        let key = entries.forward.key;
+        let parties = self
+            .automaton_of(entries.client)
+            .zip(self.automaton_of(entries.server));
+        let Some((client, server)) = parties else {
+            return self.peers.reacquaint_until.is_some();
+        };
+        let permissions = &self.services.permissions;
+        permissions.permit(client, server, key.destination.port(), key.protocol)
     }
 
     fn fate(&self, instance: &Instance) -> Fate {
@@ -210,7 +229,8 @@ impl Router {
         let Some(declared) = self.declared(instance) else {
             return Fate::End;
         };
-        if name.ordinal > declared.replicas || self.stopping {
+        let elsewhere = !self.runs_here(declared, name.ordinal);
+        if name.ordinal > declared.replicas || elsewhere || self.stopping {
             return Fate::End;
         }
         let runs_declared = |other: &&Instance| runs(&other.plan, declared);
@@ -230,6 +250,15 @@ impl Router {
         }
     }
 
+    /// Whether an instance is this host's to run.
+    fn runs_here(&self, automaton: &Automaton, ordinal: u32) -> bool {
+        match (automaton.host_of(ordinal), &self.config.host) {
+            (Some(host), Some(own)) => *host == own.name,
+            // A host without others runs whatever is declared.
+            _ => true,
+        }
+    }
+
     /// What the compositions say of an instance's automaton.
     pub(super) fn declared(&self, instance: &Instance) -> Option<&Automaton> {
         let composition = self.compositions.get(&instance.plan.composition)?;
@@ -241,25 +270,4 @@ impl Router {
         let ids = service.into_iter().flat_map(|service| &service.instances);
         ids.filter_map(|id| self.instances.get(id))
     }
-}
-
-/// Whether a flow's client may call its server on the port that it called.
-pub(super) fn permitted(
-    services: &super::Services,
-    instances: &std::collections::BTreeMap<InstanceId, Instance>,
-    entries: &FlowEntries,
-) -> bool {
-    let automaton = |id| {
-        instances
-            .get(&id)
-            .map(|instance| &instance.plan.name.automaton)
-    };
-    let key = entries.forward.key;
-    let parties = automaton(entries.client).zip(automaton(entries.server));
-    parties.is_some_and(|(client, server)| {
-        let port = key.destination.port();
-        services
-            .permissions
-            .permit(client, server, port, key.protocol)
-    })
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 /// A declared service.
 #[derive(Debug)]
 pub(super) struct Service {
+    pub(super) name: AutomatonName,
     pub(super) id: ServiceId,
     pub(super) affinity: Affinity,
     pub(super) balance: Balance,
@@ -119,6 +120,7 @@ impl Services {
     ) -> Service {
         let (instances, turn) = old.map(|old| (old.instances, old.turn)).unwrap_or_default();
         Service {
+            name: name.clone(),
             id: ServiceId::of(&self.site, name),
             declaration: Arc::new(Declaration {
                 composition: composition.name.clone(),

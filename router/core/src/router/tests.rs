@@ -2,6 +2,7 @@
 
 mod aggregates;
 mod balancing;
+mod between_hosts;
 mod binding;
 mod deploying;
 mod explaining;

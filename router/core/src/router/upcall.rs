@@ -1,6 +1,7 @@
 //! What the kernel hands up: first packets, and what belongs to flows but names none by itself.
 
 use super::Router;
+use super::remote::problem_for;
 use crate::drop_reason::DropReason;
 use crate::id::EndpointIndex;
 use crate::moment::Moment;
@@ -28,14 +29,16 @@ impl Router {
                 // Its first one came before it, so that by now the kernel can tell its flow, if one
                 // was opened.
                 .map(|()| Output::Forward(frame)),
-            Ok(Upcalled::Error(error)) => match self.translate(endpoint, &error) {
-                Err(DropReason::ErrorWithoutFlow) if self.may_learn_of_flows() => {
-                    self.errors.push_back((endpoint, frame));
-                    self.flows.want_every_flow();
-                    return self.drain_flows();
+            Ok(Upcalled::Error(error)) => {
+                match self.translate(Some(endpoint), frame.packet(), &error) {
+                    Err(DropReason::ErrorWithoutFlow) if self.may_learn_of_flows() => {
+                        self.errors.push_back((endpoint, frame));
+                        self.flows.want_every_flow();
+                        return self.drain_flows();
+                    }
+                    translated => translated,
                 }
-                translated => translated,
-            },
+            }
             Err(reason) => Err(reason),
         };
         self.pass_on(endpoint, passed_on, now);
@@ -45,7 +48,7 @@ impl Router {
     pub(super) fn translate_waiting(&mut self, now: Moment) {
         for (endpoint, frame) in std::mem::take(&mut self.errors) {
             if let Ok(Upcalled::Error(error)) = Upcalled::parse(frame.packet()) {
-                let translated = self.translate(endpoint, &error);
+                let translated = self.translate(Some(endpoint), frame.packet(), &error);
                 self.pass_on(endpoint, translated, now);
             }
         }
@@ -80,13 +83,16 @@ impl Router {
     }
 
     /// Has the other side of a flow read an error as if it had come from whom it speaks with, about
-    /// the packet as it wrote it.
-    fn translate(
+    /// the packet as it wrote it; `endpoint` is who reports, or another host.
+    pub(super) fn translate(
         &self,
-        endpoint: EndpointIndex,
+        endpoint: Option<EndpointIndex>,
+        bytes: &[u8],
         error: &IcmpError<'_>,
     ) -> Result<Output, DropReason> {
-        self.own_address(endpoint, error.source)?;
+        if let Some(endpoint) = endpoint {
+            self.own_address(endpoint, error.source)?;
+        }
         // An error travels as an answer to the packet that it is about.
         let key = error.about.reversed();
         let flow = self.flows.find(&key).ok_or(DropReason::ErrorWithoutFlow)?;
@@ -101,8 +107,15 @@ impl Router {
         } else {
             (reverse, server, client)
         };
-        if self.endpoints.get(&endpoint) != Some(sender) {
+        let is_sender = match endpoint {
+            Some(endpoint) => self.endpoints.get(&endpoint) == Some(sender),
+            None => self.peers.instance(*sender).is_some(),
+        };
+        if !is_sender {
             return Err(DropReason::ForgedSource);
+        }
+        if let Some(remote) = self.peers.instance(*receiver) {
+            return Ok(problem_for(remote, bytes));
         }
         let delivered = direction.delivered;
         let (from, to) = (delivered.source.ip(), delivered.destination.ip());

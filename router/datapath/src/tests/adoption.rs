@@ -7,6 +7,7 @@ use crate::object::DatapathConfig;
 use aya::programs::{SchedClassifier, TcAttachType};
 use margay_core::id::{InstanceId, LocationIndex, SlotIndex};
 use margay_core::port::{AdoptedFlow, FlowKeys};
+use margay_core::way::{Ingress, Way};
 use std::time::{Duration, Instant};
 
 /// The ids of the programs on a device.
@@ -185,7 +186,7 @@ fn adoption_deletes_half_flows() {
             assert_eq!(adopted.len(), 1);
             assert_eq!(adopted[0].entries, whole);
             for slot in [&half.forward, &half.reverse] {
-                lab.instance_sends(slot.ingress_ifindex, &frame(slot.key));
+                lab.instance_sends(device(slot.ingress), &frame(slot.key));
             }
             let reading = lab.reading(&half);
             assert_eq!((reading.forward.packets, reading.reverse.packets), (0, 0));
@@ -211,7 +212,9 @@ fn a_location_survives_a_restart_and_can_move_on() {
         let mut lab = Lab::new();
         lab.open(udp_key());
         let mut lab = lab.restart();
-        lab.datapath.set_location(LocationIndex(2), None).unwrap();
+        lab.datapath
+            .set_location(LocationIndex(2), Way::Nowhere)
+            .unwrap();
         let verdict = lab.instance_sends(lab.client_ifindex, &frame(udp_key()));
         assert_eq!(verdict, Verdict::Dropped);
     });
@@ -237,4 +240,11 @@ fn clearing_takes_everything_away() {
         assert_eq!(datapath.adopt_flows().unwrap(), []);
         assert_eq!(datapath.endpoints(), []);
     });
+}
+
+fn device(ingress: Ingress) -> u32 {
+    match ingress {
+        Ingress::Device(ifindex) => ifindex,
+        Ingress::Peer(location) => panic!("{location} is no device"),
+    }
 }

@@ -8,6 +8,7 @@ use margay_core::aggregate::{Aggregate, AggregateKey, Epoch, EpochCell};
 use margay_core::flow_key::{FlowKey, Protocol};
 use margay_core::id::{EndpointIndex, InstanceId, LocationIndex, SlotIndex};
 use margay_core::port::{Supplied, TakenFlow, TakenPair};
+use margay_core::way::Way;
 
 const PAIRS: [SlotIndex; 3] = [SlotIndex(4), SlotIndex(6), SlotIndex(8)];
 const SERVICE: EpochCell = EpochCell::Service(9);
@@ -41,7 +42,9 @@ impl Lab {
         let mut lab = Lab::new();
         for (endpoint, ifindex) in [(CLIENT, lab.client_ifindex), (SERVER, lab.server_ifindex)] {
             let location = LocationIndex(endpoint.0);
-            lab.datapath.set_location(location, Some(ifindex)).unwrap();
+            lab.datapath
+                .set_location(location, Way::Device(ifindex))
+                .unwrap();
         }
         lab.datapath.supply(&PAIRS);
         lab

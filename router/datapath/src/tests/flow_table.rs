@@ -5,6 +5,7 @@ use super::lab::{Lab, OPENED, Verdict, in_own_namespaces};
 use crate::flow_maps::FlowError;
 use margay_core::id::{LocationIndex, SlotIndex};
 use margay_core::port::FlowEntries;
+use margay_core::way::Way;
 use std::net::SocketAddr;
 
 /// Another flow in other slots, whose forward key has source port `port`.
@@ -177,13 +178,13 @@ fn locations_can_move_again_and_again_within_their_rows() {
     in_own_namespaces(|| {
         let mut lab = Lab::new();
         let (client, server) = (lab.client_ifindex, lab.server_ifindex);
-        let moved = |lab: &mut Lab, ifindex| lab.datapath.set_location(LocationIndex(2), ifindex);
+        let moved = |lab: &mut Lab, way| lab.datapath.set_location(LocationIndex(2), way);
         for _ in 0..100 {
-            moved(&mut lab, Some(client)).unwrap();
-            moved(&mut lab, None).unwrap();
-            moved(&mut lab, Some(server)).unwrap();
+            moved(&mut lab, Way::Device(client)).unwrap();
+            moved(&mut lab, Way::Nowhere).unwrap();
+            moved(&mut lab, Way::Device(server)).unwrap();
         }
-        moved(&mut lab, None).unwrap();
+        moved(&mut lab, Way::Nowhere).unwrap();
         lab.open(udp_key());
         let verdict = lab.instance_sends(lab.client_ifindex, &frame(udp_key()));
         assert_eq!(verdict, Verdict::Dropped);

@@ -6,6 +6,7 @@ use margay_core::drop_reason::DropReason;
 use margay_core::id::LocationIndex;
 use margay_core::moment::Moment;
 use margay_core::port::{FlowEntries, SlotReading};
+use margay_core::way::Way;
 
 /// ```text
 ///   client --[40000 -> 80]--> hit: to the server, unchanged
@@ -62,7 +63,9 @@ fn a_flow_towards_no_location_is_dropped_until_there_is_one() {
         let mut lab = Lab::new();
         let entries = lab.open(udp_key());
         let packet = frame(udp_key());
-        lab.datapath.set_location(LocationIndex(2), None).unwrap();
+        lab.datapath
+            .set_location(LocationIndex(2), Way::Nowhere)
+            .unwrap();
         assert_eq!(
             lab.instance_sends(lab.client_ifindex, &packet),
             Verdict::Dropped
@@ -71,7 +74,7 @@ fn a_flow_towards_no_location_is_dropped_until_there_is_one() {
         assert_eq!(lab.reading(&entries).forward.packets, 0);
 
         lab.datapath
-            .set_location(LocationIndex(2), Some(lab.server_ifindex))
+            .set_location(LocationIndex(2), Way::Device(lab.server_ifindex))
             .unwrap();
         assert_ne!(
             lab.instance_sends(lab.client_ifindex, &packet),

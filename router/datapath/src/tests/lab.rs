@@ -10,6 +10,7 @@ use margay_core::flow_key::FlowKey;
 use margay_core::id::{EndpointIndex, InstanceId, LocationIndex, SlotIndex};
 use margay_core::moment::Moment;
 use margay_core::port::{DirectionEntry, FlowEntries, FlowReading, FlowSlots};
+use margay_core::way::{Ingress, Way};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use std::path::PathBuf;
@@ -157,7 +158,7 @@ impl Lab {
             };
             self.datapath.attach_endpoint(endpoint, &config).unwrap();
             self.datapath
-                .set_location(LocationIndex(u32::from(n)), Some(ifindex))
+                .set_location(LocationIndex(u32::from(n)), Way::Device(ifindex))
                 .unwrap();
         }
     }
@@ -176,14 +177,14 @@ impl Lab {
                 key,
                 delivered,
                 slot: SlotIndex(5),
-                ingress_ifindex: self.client_ifindex,
+                ingress: Ingress::Device(self.client_ifindex),
                 location: LocationIndex(2),
             },
             reverse: DirectionEntry {
                 key: delivered.reversed(),
                 delivered: key.reversed(),
                 slot: SlotIndex(6),
-                ingress_ifindex: self.server_ifindex,
+                ingress: Ingress::Device(self.server_ifindex),
                 location: LocationIndex(1),
             },
         }

@@ -9,6 +9,7 @@ use crate::network::peer_namespace;
 use margay_core::flow_key::{FlowKey, Protocol};
 use margay_core::id::{EndpointIndex, InstanceId, LocationIndex, SlotIndex};
 use margay_core::port::{DirectionEntry, FlowEntries, FlowReading, FlowSlots};
+use margay_core::way::{Ingress, Way};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{
@@ -132,7 +133,7 @@ impl Host {
             .attach_endpoint(EndpointIndex(u32::from(n)), &config)
             .unwrap();
         self.datapath
-            .set_location(LocationIndex(u32::from(n)), Some(ifindex))
+            .set_location(LocationIndex(u32::from(n)), Way::Device(ifindex))
             .unwrap();
         self.instances.push(inside);
     }
@@ -146,14 +147,14 @@ impl Host {
                 key,
                 delivered,
                 slot: SlotIndex(0),
-                ingress_ifindex: ifindex("veth1"),
+                ingress: Ingress::Device(ifindex("veth1")),
                 location: LocationIndex(2),
             },
             reverse: DirectionEntry {
                 key: delivered.reversed(),
                 delivered: key.reversed(),
                 slot: SlotIndex(1),
-                ingress_ifindex: ifindex("veth2"),
+                ingress: Ingress::Device(ifindex("veth2")),
                 location: LocationIndex(1),
             },
         };
@@ -393,7 +394,7 @@ fn a_live_flow_follows_its_location() {
         client.send(b"before").unwrap();
         assert_eq!(old.recv(&mut buffer).unwrap(), 6);
         host.datapath
-            .set_location(LocationIndex(2), Some(ifindex("veth3")))
+            .set_location(LocationIndex(2), Way::Device(ifindex("veth3")))
             .unwrap();
         client.send(b"after").unwrap();
         assert_eq!(new.recv(&mut buffer).unwrap(), 5);

@@ -7,6 +7,7 @@ use crate::mapped_array::{MappedArray, Row};
 use crate::object::DatapathConfig;
 use aya::maps::MapData;
 use margay_core::id::LocationIndex;
+use margay_core::way::Way;
 use std::time::{Duration, Instant};
 
 const MOVED: LocationIndex = LocationIndex(0);
@@ -54,11 +55,13 @@ fn a_row_rests_for_a_second_before_it_is_used_again() {
         let now = Instant::now();
         let mut locations = take_over(config, now);
         for device in 1..=ROWS {
-            locations.set(MOVED, Some(device), now).unwrap();
+            locations.set(MOVED, Way::Device(device), now).unwrap();
         }
         let almost = now + SECOND - Duration::from_millis(1);
-        assert!(is_refused(locations.set(MOVED, Some(100), almost)));
-        locations.set(MOVED, Some(100), now + SECOND).unwrap();
+        assert!(is_refused(locations.set(MOVED, Way::Device(100), almost)));
+        locations
+            .set(MOVED, Way::Device(100), now + SECOND)
+            .unwrap();
     });
 }
 
@@ -69,14 +72,16 @@ fn a_row_rests_for_a_second_before_it_is_used_again() {
 fn a_restart_never_gives_away_the_row_of_a_settled_identity() {
     with_one_endpoint(|config| {
         let now = Instant::now();
-        take_over(config, now).set(SETTLED, Some(7), now).unwrap();
+        take_over(config, now)
+            .set(SETTLED, Way::Device(7), now)
+            .unwrap();
 
         let mut locations = take_over(config, now);
         let later = now + 2 * SECOND;
         for device in 1..ROWS {
-            locations.set(MOVED, Some(device), later).unwrap();
+            locations.set(MOVED, Way::Device(device), later).unwrap();
         }
-        assert!(is_refused(locations.set(MOVED, Some(100), later)));
+        assert!(is_refused(locations.set(MOVED, Way::Device(100), later)));
     });
 }
 
@@ -84,7 +89,7 @@ fn a_restart_never_gives_away_the_row_of_a_settled_identity() {
 fn a_cell_beyond_the_table_is_refused() {
     with_one_endpoint(|config| {
         let now = Instant::now();
-        let refused = take_over(config, now).set(LocationIndex(4), Some(1), now);
+        let refused = take_over(config, now).set(LocationIndex(4), Way::Device(1), now);
         let no_such = matches!(refused, Err(LocationError::NoSuchLocation { cells: 4, .. }));
         assert!(no_such);
     });

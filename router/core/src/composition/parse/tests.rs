@@ -75,6 +75,7 @@ fn good_file_means_what_it_says() {
         drain: DRAIN,
         weights: Vec::new(),
         slow_start: Duration::ZERO,
+        on: Vec::new(),
     };
     assert_eq!(shop.automatons["web"], web);
     let probe = |name: &str| shop.automatons[name].ready.clone().unwrap();
@@ -175,7 +176,7 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_text() {
         error.to_string(),
         "line 3, column 11: `version` is 0; expected a whole number from 1 up\n\
          line 7, column 1: automaton `web` has no key `replica`; expected `command`, `replicas`, \
-         `ports`, `needs`, `ready`, `alive`, `affinity`, `balance`, `answer`, `egress`, `weights`, `slow_start_ms`, `drain_ms`, `env` or `user` (did you mean `replicas`?)\n\
+         `ports`, `needs`, `ready`, `alive`, `affinity`, `balance`, `answer`, `egress`, `weights`, `slow_start_ms`, `drain_ms`, `env`, `user` or `on` (did you mean `replicas`?)\n\
          line 23, column 10: no automaton is called `wbe`; expected `shopper`, `store` or `web` (did you mean \
          `web`?)"
     );

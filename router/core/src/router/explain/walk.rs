@@ -5,7 +5,7 @@ use crate::explanation::Step;
 use crate::flow_key::{FlowKey, Protocol};
 use crate::id::InstanceId;
 use crate::router::Router;
-use crate::router::decision::{Point, Witness};
+use crate::router::decision::{Point, Server, Witness};
 use crate::router::identities::Holder;
 use crate::router::instances::Instance;
 use crate::router::services::Service;
@@ -93,8 +93,11 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn server(&self, server: &Instance, choice: Choice) -> String {
-        let name = &server.plan.name;
+    fn server(&self, server: Server<'_>, choice: Choice) -> String {
+        let name = match server {
+            Server::Here(instance) => instance.plan.name.to_string(),
+            Server::There(remote, _) => format!("{} on host {}", remote.name, remote.host.short()),
+        };
         match choice {
             Choice::Called | Choice::Aggregate | Choice::Adopted => {
                 format!("{name} is called and takes flows")

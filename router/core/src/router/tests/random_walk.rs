@@ -7,6 +7,7 @@ use crate::flow_event::Interest;
 use crate::flow_table::FlowLimits;
 use crate::id::{EndpointIndex, InstanceId, LocationIndex, RequestId, Version};
 use crate::port::{Frame, Input, SlotReading};
+use crate::way::Way;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use std::collections::{BTreeMap, BTreeSet};
@@ -317,7 +318,7 @@ fn check(world: &World) {
     for flow in world.flows.values() {
         for (party, direction) in [(flow.client, flow.forward), (flow.server, flow.reverse)] {
             let network = instances[&party].network.expect("parties have a network");
-            assert_eq!(network.ifindex, direction.ingress_ifindex);
+            assert_eq!(network.ingress(), direction.ingress);
             assert!(direction.slot.0 < 48);
         }
     }
@@ -331,7 +332,12 @@ fn check(world: &World) {
     }
     let networks = instances.values().filter_map(|instance| instance.network);
     let locations: BTreeMap<_, _> = networks
-        .map(|network| (LocationIndex(network.endpoint.0), network.ifindex))
+        .map(|network| {
+            (
+                LocationIndex(network.endpoint.0),
+                Way::Device(network.ifindex),
+            )
+        })
         .collect();
     assert_eq!(world.locations, locations, "no location leads to nobody");
 }

@@ -5,6 +5,7 @@ use super::{SHOP, probed};
 use crate::id::{EndpointIndex, InstanceId, LocationIndex};
 use crate::lease::QUARANTINE;
 use crate::port::{Input, Output};
+use crate::way::Way;
 
 fn outputs(world: &World, which: impl Fn(&Output) -> bool) -> usize {
     world.log.iter().filter(|output| which(output)).count()
@@ -58,7 +59,10 @@ fn flows_that_lead_nowhere_any_more_are_closed() {
     world.restart();
     let servers: Vec<_> = world.flows.values().map(|flow| flow.server).collect();
     assert_eq!(servers, [world.id("1.web")]);
-    assert_eq!(world.locations.get(&LocationIndex(60)), Some(&60));
+    assert_eq!(
+        world.locations.get(&LocationIndex(60)),
+        Some(&Way::Device(60))
+    );
     assert_eq!(world.stage("2.web"), "ready", "made anew");
 }
 

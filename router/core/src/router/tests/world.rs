@@ -8,15 +8,18 @@ use crate::drop_reason::DropReason;
 use crate::flow_event::FlowEvent;
 use crate::flow_key::FlowKey;
 use crate::flow_table::{FlowChange, FlowEnd, PAIR_REST};
+use crate::host::HostId;
 use crate::id::{EndpointIndex, InstanceId, LocationIndex, RequestId, SlotIndex};
 use crate::moment::Moment;
 use crate::name::{AutomatonName, InstanceName};
 use crate::packet::{Packet, Upcalled};
+use crate::peer::PeerLocation;
 use crate::port::{
     AdoptedFlow, DirectionEntry, FlowEntries, FlowKeys, FlowReading, Frame, Input, InstancePlan,
     Output, Record, Recovery, RemovedInstance, RunningInstance, ServiceVip, SlotReading, TakenFlow,
 };
 use crate::router::{Router, RouterConfig};
+use crate::way::{Ingress, Way};
 use etherparse::PacketBuilder;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -39,7 +42,7 @@ pub(super) struct World {
     /// By forward key.
     pub(super) flows: BTreeMap<FlowKey, FlowEntries>,
     pub(super) counters: BTreeMap<FlowKey, (SlotReading, SlotReading)>,
-    pub(super) locations: BTreeMap<LocationIndex, u32>,
+    pub(super) locations: BTreeMap<LocationIndex, Way>,
     pub(super) compositions: BTreeMap<String, Composition>,
     /// What instances have used of the processor.
     pub(super) processors: BTreeMap<InstanceId, Duration>,
@@ -52,6 +55,8 @@ pub(super) struct World {
     closed: BTreeMap<SlotIndex, Moment>,
     /// Virtual IPs of services, and when each was given up.
     pub(super) vips: BTreeMap<AutomatonName, (Ipv4Addr, Option<Moment>)>,
+    /// Where other hosts are.
+    peers: Vec<PeerLocation>,
     /// Removed instances and when each was removed.
     removed: Vec<(InstancePlan, Moment)>,
     next_device: u32,
@@ -84,10 +89,24 @@ impl World {
             log: Vec::new(),
             closed: BTreeMap::new(),
             vips: BTreeMap::new(),
+            peers: Vec::new(),
             removed: Vec::new(),
             next_device: 10,
             next_request: 0,
         }
+    }
+
+    /// Takes the service frames that were sent since they were taken last, and to whom.
+    pub(super) fn take_frames(&mut self) -> Vec<(HostId, Vec<u8>)> {
+        let sent = std::mem::take(&mut self.log).into_iter();
+        let (frames, rest) = sent.partition(|output| matches!(output, Output::SendFrame { .. }));
+        self.log = rest;
+        let frames: Vec<Output> = frames;
+        let frame = |output| match output {
+            Output::SendFrame { to, frame } => (to, frame),
+            other => panic!("{other:?} is no frame"),
+        };
+        frames.into_iter().map(frame).collect()
     }
 
     /// A host on which the composition runs.
@@ -204,9 +223,9 @@ impl World {
                 let instance = *instance;
                 self.reports.push_back(Input::InstanceRemoved { instance });
             }
-            Output::SetLocation { location, ifindex } => match ifindex {
-                Some(ifindex) => drop(self.locations.insert(*location, *ifindex)),
-                None => drop(self.locations.remove(location)),
+            Output::SetLocation { location, way } => match way {
+                Way::Nowhere => drop(self.locations.remove(location)),
+                somewhere => drop(self.locations.insert(*location, *somewhere)),
             },
             Output::OpenFlow(entries) => self.open(entries),
             Output::CloseFlows(flows) => self.close(flows),
@@ -236,6 +255,7 @@ impl World {
             | Output::Watch { .. }
             | Output::PublishNames(_)
             | Output::Inject { .. }
+            | Output::SendFrame { .. }
             | Output::Respond { .. } => {}
             for_the_kernel => self.carry_out_by_kernel(for_the_kernel),
         }
@@ -337,6 +357,7 @@ impl World {
             Record::ServiceVip { service, v4 } => {
                 self.vips.insert(service.clone(), (*v4, None));
             }
+            Record::PeerLocation(peer) => self.peers.push(*peer),
             Record::ServiceVipFreed { service } => {
                 let (_, freed) = self.vips.get_mut(service).expect("only what is held");
                 *freed = Some(self.now);
@@ -401,14 +422,14 @@ impl World {
                 key,
                 delivered,
                 slot: pair,
-                ingress_ifindex: self.networks[&client].1,
+                ingress: Ingress::Device(self.networks[&client].1),
                 location: LocationIndex(target.0),
             },
             reverse: DirectionEntry {
                 key: delivered.reversed(),
                 delivered: key.reversed(),
                 slot: SlotIndex(pair.0 + 1),
-                ingress_ifindex: *device,
+                ingress: Ingress::Device(*device),
                 location: LocationIndex(endpoint.0),
             },
         })
@@ -548,6 +569,7 @@ impl World {
             next_instance: 0,
             quarantined: self.removed.iter().map(removed).collect(),
             service_vips: self.vips.iter().map(vip).collect(),
+            peers: self.peers.clone(),
         };
         self.router = Router::new(self.config.clone(), 43, self.now);
         self.reports.clear();

@@ -1,0 +1,81 @@
+//! Peers: the other hosts that a router knows, and what they tell of their instances.
+
+use crate::address::InstanceAddresses;
+use crate::composition::CompositionName;
+use crate::host::HostId;
+use crate::id::{InstanceId, LocationIndex, Version};
+use crate::name::InstanceName;
+use crate::way::Path;
+use serde::{Deserialize, Serialize};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+/// What a router is told of other hosts.
+#[derive(Clone, Debug)]
+pub enum PeerInput {
+    /// A host can be reached, from now on by this path.
+    Up {
+        /// Which.
+        host: HostId,
+        /// How.
+        path: Path,
+    },
+    /// A host does not answer: no new flow goes to it. Live ones go on.
+    Down {
+        /// Which.
+        host: HostId,
+    },
+    /// A host is gone with all that ran on it: live flows end.
+    Lost {
+        /// Which.
+        host: HostId,
+    },
+    /// An instance of another host, as that host tells of it now.
+    Instance(Arc<RemoteInstance>),
+    /// An instance of another host is no more.
+    InstanceGone {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// A service frame came.
+    Frame {
+        /// Who sent it, by the host link's word.
+        from: HostId,
+        /// As it came.
+        frame: Vec<u8>,
+    },
+}
+
+/// An instance of another host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteInstance {
+    /// Its identity.
+    pub instance: InstanceId,
+    /// Where it is.
+    pub host: HostId,
+    /// Its name, `2.web`.
+    pub name: InstanceName,
+    /// Whose part it is.
+    pub composition: CompositionName,
+    /// Of which version.
+    pub version: Version,
+    /// Its addresses.
+    pub addresses: InstanceAddresses,
+    /// Whether it takes new flows.
+    pub ready: bool,
+    /// Its part of its service's flows.
+    pub weight: NonZeroU32,
+    /// How many flows it served when its host told of it.
+    pub flows: u32,
+    /// How much of the processor it used then, in thousandths of a core.
+    pub processor: u32,
+}
+
+/// A peer's place among the location cells, which flows in the kernel name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerLocation {
+    /// Which host.
+    pub host: HostId,
+    /// Its cell.
+    pub location: LocationIndex,
+}

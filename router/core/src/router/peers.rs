@@ -1,0 +1,269 @@
+//! Other hosts: where they are, what runs there, and what follows for flows, names and balance.
+
+use super::Router;
+use super::identities::all;
+use crate::flow_table::{FlowInput, Party};
+use crate::host::HostId;
+use crate::id::{InstanceId, LocationIndex};
+use crate::moment::Moment;
+use crate::name::AutomatonName;
+use crate::peer::{PeerInput, PeerLocation, RemoteInstance};
+use crate::port::{Output, Record};
+use crate::way::{Ingress, Path, Way};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How many other hosts a router knows at most: a site's hosts, and those of other sites that its
+/// flows go to.
+pub const PEERS_MAX: usize = 4_096;
+
+/// How long flows to hosts that a former daemon knew wait until it is known again what runs there:
+/// several rounds of the catalog's repair.
+pub(super) const REACQUAINT_WITHIN: Duration = Duration::from_secs(60);
+
+/// Another host.
+#[derive(Debug)]
+struct Peer {
+    location: LocationIndex,
+    path: Option<Path>,
+    /// Whether new flows may go there.
+    up: bool,
+    instances: BTreeSet<InstanceId>,
+}
+
+/// All other hosts, and the instances there.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    hosts: BTreeMap<HostId, Peer>,
+    instances: BTreeMap<InstanceId, Arc<RemoteInstance>>,
+    by_automaton: BTreeMap<AutomatonName, BTreeSet<InstanceId>>,
+    /// Until when flows to instances that nobody told of yet are taken for sound.
+    pub(super) reacquaint_until: Option<Moment>,
+}
+
+impl Peers {
+    /// An instance of another host.
+    pub(super) fn instance(&self, id: InstanceId) -> Option<&Arc<RemoteInstance>> {
+        self.instances.get(&id)
+    }
+
+    /// The instances of an automaton on other hosts.
+    pub(super) fn instances_of(
+        &self,
+        automaton: &AutomatonName,
+    ) -> impl Iterator<Item = &Arc<RemoteInstance>> {
+        let ids = self.by_automaton.get(automaton).into_iter().flatten();
+        ids.filter_map(|id| self.instances.get(id))
+    }
+
+    /// An instance of another host, if new flows may go to it.
+    pub(super) fn taking_flows(&self, id: InstanceId) -> Option<&Arc<RemoteInstance>> {
+        let remote = self.instances.get(&id)?;
+        (remote.ready && self.is_up(&remote.host)).then_some(remote)
+    }
+
+    /// Whether new flows may go to a host.
+    pub(super) fn is_up(&self, host: &HostId) -> bool {
+        self.hosts.get(host).is_some_and(|peer| peer.up)
+    }
+
+    /// Whether frames can be sent to a host.
+    pub(super) fn is_known(&self, host: &HostId) -> bool {
+        self.hosts.get(host).is_some_and(|peer| peer.path.is_some())
+    }
+
+    /// A remote instance's side of a flow, wherever its host says that it is.
+    pub(super) fn party(&self, instance: InstanceId, host: &HostId) -> Option<Party> {
+        let peer = self.hosts.get(host)?;
+        Some(Party {
+            instance,
+            ingress: Ingress::Peer(peer.location),
+            location: peer.location,
+        })
+    }
+
+    /// Whether a flow's side lies on a host whose instances are not told of again yet.
+    pub(super) fn may_be(&self, party: Party) -> bool {
+        let unknown = !self.instances.contains_key(&party.instance);
+        let known_host = self.hosts.values().any(|peer| {
+            party.location == peer.location && party.ingress == Ingress::Peer(peer.location)
+        });
+        self.reacquaint_until.is_some() && unknown && known_host
+    }
+
+    fn host_mut(&mut self, host: HostId, first: LocationIndex) -> Option<(&mut Peer, bool)> {
+        let is_new = !self.hosts.contains_key(&host);
+        if is_new {
+            let taken: BTreeSet<_> = self.hosts.values().map(|peer| peer.location.0).collect();
+            let free = (first.0..).take(PEERS_MAX).find(|it| !taken.contains(it))?;
+            let peer = Peer::at(LocationIndex(free));
+            self.hosts.insert(host, peer);
+        }
+        Some((self.hosts.get_mut(&host)?, is_new))
+    }
+
+    fn enter(&mut self, remote: Arc<RemoteInstance>) -> Option<Arc<RemoteInstance>> {
+        let id = remote.instance;
+        let automaton = remote.name.automaton.clone();
+        self.by_automaton.entry(automaton).or_default().insert(id);
+        if let Some(peer) = self.hosts.get_mut(&remote.host) {
+            peer.instances.insert(id);
+        }
+        self.instances.insert(id, remote)
+    }
+
+    fn leave(&mut self, id: InstanceId) -> Option<Arc<RemoteInstance>> {
+        let remote = self.instances.remove(&id)?;
+        if let Some(peer) = self.hosts.get_mut(&remote.host) {
+            peer.instances.remove(&id);
+        }
+        if let Some(siblings) = self.by_automaton.get_mut(&remote.name.automaton) {
+            siblings.remove(&id);
+            if siblings.is_empty() {
+                self.by_automaton.remove(&remote.name.automaton);
+            }
+        }
+        Some(remote)
+    }
+
+    /// The services that a host's instances are of.
+    fn served_by(&self, host: &HostId) -> BTreeSet<AutomatonName> {
+        let ids = self.hosts.get(host).into_iter();
+        let ids = ids.flat_map(|peer| &peer.instances);
+        let remotes = ids.filter_map(|id| self.instances.get(id));
+        remotes
+            .map(|remote| remote.name.automaton.clone())
+            .collect()
+    }
+}
+
+impl Peer {
+    fn at(location: LocationIndex) -> Self {
+        Peer {
+            location,
+            path: None,
+            up: false,
+            instances: BTreeSet::new(),
+        }
+    }
+}
+
+impl Router {
+    /// Takes what is told of other hosts.
+    pub(super) fn peer_input(&mut self, input: PeerInput, now: Moment) {
+        match input {
+            PeerInput::Up { host, path } => self.peer_up(host, path),
+            PeerInput::Down { host } => self.peer_down(host, now),
+            PeerInput::Lost { host } => self.peer_lost(host, now),
+            PeerInput::Instance(remote) => self.remote_instance(remote),
+            PeerInput::InstanceGone { instance } => self.remote_instance_gone(instance, now),
+            PeerInput::Frame { from, frame } => self.service_frame(from, &frame, now),
+        }
+    }
+
+    /// Takes over where an earlier run put other hosts.
+    pub(super) fn adopt_peers(&mut self, locations: &[PeerLocation], now: Moment) {
+        for PeerLocation { host, location } in locations {
+            self.peers.hosts.insert(*host, Peer::at(*location));
+        }
+        if !locations.is_empty() {
+            self.peers.reacquaint_until = Some(now + REACQUAINT_WITHIN);
+        }
+    }
+
+    /// Closes the flows to other hosts of which nobody knows by now what they are.
+    pub(super) fn peers_timeout(&mut self, now: Moment) {
+        if self
+            .peers
+            .reacquaint_until
+            .is_some_and(|until| until <= now)
+        {
+            self.peers.reacquaint_until = None;
+            self.close_forbidden(now);
+        }
+    }
+
+    fn peer_up(&mut self, host: HostId, path: Path) {
+        let first = self.config.peer_locations_from;
+        let Some((peer, is_new)) = self.peers.host_mut(host, first) else {
+            return;
+        };
+        let location = peer.location;
+        if is_new {
+            let record = Record::PeerLocation(PeerLocation { host, location });
+            self.outputs.push_back(Output::Record(record));
+        }
+        if peer.path.replace(path) != Some(path) {
+            let way = Way::Peer(path);
+            self.outputs
+                .push_back(Output::SetLocation { location, way });
+        }
+        if !std::mem::replace(&mut peer.up, true) {
+            self.served_changed(&host);
+        }
+    }
+
+    fn peer_down(&mut self, host: HostId, now: Moment) {
+        let peer = self.peers.hosts.get_mut(&host);
+        if peer.is_some_and(|peer| std::mem::replace(&mut peer.up, false)) {
+            self.served_changed(&host);
+            self.decide_pending_anew(&host, now);
+        }
+    }
+
+    fn peer_lost(&mut self, host: HostId, now: Moment) {
+        self.peer_down(host, now);
+        let peer = self.peers.hosts.get(&host);
+        for instance in peer.map(|peer| peer.instances.clone()).unwrap_or_default() {
+            self.flow_input(FlowInput::NetworkGone(instance), now);
+        }
+    }
+
+    fn remote_instance(&mut self, remote: Arc<RemoteInstance>) {
+        let (id, automaton) = (remote.instance, remote.name.automaton.clone());
+        self.identities.hold_remote(&remote);
+        let before = self.peers.enter(Arc::clone(&remote));
+        let takes_flows = |remote: &RemoteInstance| (remote.ready, remote.weight, remote.host);
+        match before {
+            Some(before) if takes_flows(&before) == takes_flows(&remote) => {
+                self.names.changed(&automaton);
+            }
+            _ => {
+                debug_assert!(
+                    !self.instances.contains_key(&id),
+                    "an identity is at one place"
+                );
+                self.service_changed(&automaton);
+                self.names.changed(&automaton);
+            }
+        }
+    }
+
+    fn remote_instance_gone(&mut self, id: InstanceId, now: Moment) {
+        if let Some(remote) = self.peers.leave(id) {
+            self.identities.bury_remote(&remote, now);
+            self.service_changed(&remote.name.automaton);
+            self.names.changed(&remote.name.automaton);
+            self.flow_input(FlowInput::ProgramEnded(id), now);
+        }
+    }
+
+    fn served_changed(&mut self, host: &HostId) {
+        for service in self.peers.served_by(host) {
+            self.service_changed(&service);
+            self.names.changed(&service);
+        }
+    }
+
+    /// Which automaton an instance is of, here or on another host.
+    pub(super) fn automaton_of(&self, id: InstanceId) -> Option<&AutomatonName> {
+        let here = self.instances.get(&id).map(|it| &it.plan.name.automaton);
+        here.or_else(|| Some(&self.peers.instance(id)?.name.automaton))
+    }
+
+    /// Whether a remote instance may send from `addr`.
+    pub(super) fn holds_remotely(remote: &RemoteInstance, addr: std::net::IpAddr) -> bool {
+        all(remote.addresses).contains(&addr)
+    }
+}

@@ -1,0 +1,227 @@
+//! The server's side of a flow between hosts: what was accepted, until the client's host has its
+//! entries.
+
+use super::super::Router;
+use super::super::decision::{Draws, Server};
+use crate::drop_reason::DropReason;
+use crate::flow_key::FlowKey;
+use crate::flow_table::OpenRequest;
+use crate::host::HostId;
+use crate::id::EndpointIndex;
+use crate::moment::Moment;
+use crate::packet::{self, Packet};
+use crate::port::Output;
+use crate::service_frame::{Accept, Attempt, FrameKind, HOPS_MAX, Request};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Flows that wait for their acknowledgement at once.
+pub(in crate::router) const ACCEPTED_MAX: usize = 4_096;
+
+/// How long an acknowledgement may take: longer than the client's host asks.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(8);
+
+/// A flow that this host has accepted.
+#[derive(Debug)]
+struct Offer {
+    attempt: Attempt,
+    open: OpenRequest,
+    /// As it is repeated.
+    accept: Accept,
+    until: Moment,
+}
+
+/// All flows that were accepted and not acknowledged, by the key of their packets.
+#[derive(Debug, Default)]
+pub(in crate::router) struct Accepted {
+    offers: BTreeMap<FlowKey, Offer>,
+    by_attempt: BTreeMap<Attempt, FlowKey>,
+    until: BTreeSet<(Moment, Attempt)>,
+}
+
+impl Accepted {
+    pub(in crate::router) fn poll_timeout(&self) -> Option<Moment> {
+        self.until.first().map(|(until, _)| *until)
+    }
+
+    /// Forgets what nobody acknowledged.
+    pub(in crate::router) fn handle_timeout(&mut self, now: Moment) {
+        while let Some((_, attempt)) = self.until.first().copied().filter(|it| it.0 <= now) {
+            self.remove(attempt);
+        }
+    }
+
+    fn insert(&mut self, offer: Offer) {
+        self.by_attempt.insert(offer.attempt, offer.open.key);
+        self.until.insert((offer.until, offer.attempt));
+        self.offers.insert(offer.open.key, offer);
+    }
+
+    fn remove(&mut self, attempt: Attempt) -> Option<Offer> {
+        let offer = self.offers.remove(&self.by_attempt.remove(&attempt)?)?;
+        self.until.remove(&(offer.until, attempt));
+        Some(offer)
+    }
+}
+
+impl Router {
+    /// Another host asks for a flow: accepts it, or asks the next router; the error is the answer.
+    pub(in crate::router) fn requested(
+        &mut self,
+        from: HostId,
+        attempt: Attempt,
+        request: Request,
+        now: Moment,
+    ) -> Result<(), DropReason> {
+        let packet = Packet::parse(&request.packet)?;
+        let repeated = self.accepted.offers.get(&packet.key);
+        if let Some(offer) = repeated.filter(|offer| offer.attempt == attempt) {
+            let accept = offer.accept.clone();
+            let hops = accept.hops.clone();
+            self.send_back(&hops, attempt, |_| FrameKind::Accept(accept));
+            return Ok(());
+        }
+        let client_host = self.check_request(from, &request, &packet)?;
+        let draws = Draws::from(&mut self.random);
+        let (server, choice) = self.decide_for(&request, &packet, draws)?;
+        let mut delivered = packet.key;
+        let address = server.called(packet.key.destination.is_ipv4());
+        delivered.destination.set_ip(address);
+        let bytes = packet::address_to(&request.packet, delivered);
+        let bytes = bytes.ok_or(DropReason::NotCarried)?;
+        let instance = match server {
+            Server::Here(instance) => instance,
+            Server::There(remote, _) => {
+                let to = remote.host;
+                return self.pass_on_request(to, attempt, request, bytes);
+            }
+        };
+        let client = self.peers.party(request.client, &client_host);
+        let open = OpenRequest {
+            key: delivered,
+            delivered,
+            client: client.ok_or(DropReason::NoLocation)?,
+            server: instance.party().ok_or(DropReason::NoInstance)?,
+            choice,
+        };
+        let endpoint = instance.network.ok_or(DropReason::NoInstance)?.endpoint;
+        self.flows.check_agreed(&open, now)?;
+        if self.accepted.offers.len() >= ACCEPTED_MAX {
+            return Err(DropReason::FlowTableFull);
+        }
+        let accept = Accept {
+            server: open.server.instance,
+            address,
+            host: self.own_host().ok_or(DropReason::NoInstance)?,
+            hops: request.hops,
+            reply: None,
+        };
+        let (hops, answer) = (accept.hops.clone(), accept.clone());
+        self.accepted.insert(Offer {
+            attempt,
+            open,
+            accept,
+            until: now + ACKNOWLEDGED_WITHIN,
+        });
+        let packet = bytes;
+        self.outputs.push_back(Output::Inject { endpoint, packet });
+        self.send_back(&hops, attempt, |_| FrameKind::Accept(answer));
+        Ok(())
+    }
+
+    /// Whether the request is what an honest host sends; answers the client's host.
+    fn check_request(
+        &self,
+        from: HostId,
+        request: &Request,
+        packet: &Packet,
+    ) -> Result<HostId, DropReason> {
+        if !packet.opens_a_flow() {
+            return Err(DropReason::NotAFirstPacket);
+        }
+        let own = self.own_host();
+        if request.hops.iter().any(|hop| Some(*hop) == own) {
+            return Err(DropReason::TooManyHops);
+        }
+        let client = self.peers.instance(request.client);
+        let client = client.ok_or(DropReason::UnknownCaller)?;
+        let honest = request.hops.last() == Some(&from)
+            && request.hops.first() == Some(&client.host)
+            && client.name.automaton == request.caller
+            && Router::holds_remotely(client, packet.key.source.ip());
+        honest
+            .then_some(client.host)
+            .ok_or(DropReason::ForgedSource)
+    }
+
+    /// Asks the router that is nearer to the server.
+    fn pass_on_request(
+        &mut self,
+        to: HostId,
+        attempt: Attempt,
+        request: Request,
+        packet: Vec<u8>,
+    ) -> Result<(), DropReason> {
+        let own = self.own_host().ok_or(DropReason::NoInstance)?;
+        let mut hops = request.hops.clone();
+        hops.push(own);
+        if hops.len() > HOPS_MAX || hops.contains(&to) {
+            return Err(DropReason::TooManyHops);
+        }
+        let request = Request {
+            hops,
+            packet,
+            ..request
+        };
+        self.send_frame(to, attempt, FrameKind::Request(request));
+        Ok(())
+    }
+
+    /// The client's host has its entries: from now on the kernel carries both directions.
+    pub(in crate::router) fn acknowledged(
+        &mut self,
+        from: HostId,
+        attempt: Attempt,
+        now: Moment,
+    ) -> Result<(), DropReason> {
+        let client = self.accepted.by_attempt.get(&attempt);
+        let client = client.and_then(|key| self.accepted.offers.get(key));
+        let client = client.and_then(|offer| self.peers.instance(offer.open.client.instance));
+        if client.is_none_or(|client| client.host != from) {
+            return Err(DropReason::NotUnderstoodFrame);
+        }
+        let offer = self.accepted.remove(attempt);
+        let offer = offer.ok_or(DropReason::NotUnderstoodFrame)?;
+        self.flows.open_as_agreed(offer.open, now)?;
+        self.note_load(offer.open.server.instance, now);
+        self.drain_flows();
+        Ok(())
+    }
+
+    /// Sends a reply along whose flow is accepted and not acknowledged; tells whether it was one.
+    pub(in crate::router) fn reply_in_a_frame(
+        &mut self,
+        endpoint: EndpointIndex,
+        key: &FlowKey,
+        packet: &[u8],
+    ) -> bool {
+        let Some(offer) = self.accepted.offers.get_mut(&key.reversed()) else {
+            return false;
+        };
+        let sender = self.endpoints.get(&endpoint);
+        if sender != Some(&offer.open.server.instance) {
+            return false;
+        }
+        // Its checksum may have been left to a device that it never reached.
+        let reply = packet::address_to(packet, *key);
+        if reply.is_none() {
+            self.drops.count(DropReason::NotCarried);
+            return true;
+        }
+        offer.accept.reply = reply;
+        let (attempt, accept) = (offer.attempt, offer.accept.clone());
+        let hops = accept.hops.clone();
+        self.send_back(&hops, attempt, |_| FrameKind::Accept(accept));
+        true
+    }
+}
