@@ -2,7 +2,7 @@
 
 use crate::flow_maps::{FlowError, FlowMaps};
 use crate::layout::RawKey;
-use crate::slots::{Direction, SlotDescription};
+use crate::slots::{self, Direction, SlotDescription};
 use margay_core::flow_key::FlowKey;
 use margay_core::id::SlotIndex;
 use margay_core::moment::Moment;
@@ -34,7 +34,7 @@ struct Found {
 
 impl FlowMaps {
     /// Lists the flows that stand whole, ordered by forward slot; deletes every entry that is not
-    /// part of one (opening and closing stop half-way when the process dies).
+    /// part of one (opening and closing stop half-way when the process dies: marks are taken off too).
     pub(crate) fn adopt(&mut self) -> Result<Vec<AdoptedFlow>, AdoptError> {
         let mut found = self.scan()?;
         let forward: Vec<u32> = found
@@ -47,8 +47,12 @@ impl FlowMaps {
             let Some((peer, flow)) = self.assemble(&found, SlotIndex(slot)) else {
                 continue;
             };
-            found.remove(&slot);
-            found.remove(&peer.0);
+            for direction in [slot, peer.0] {
+                found.remove(&direction);
+                if let Some(row) = self.slots.row(direction) {
+                    slots::unmark_closing(row);
+                }
+            }
             adopted.push(flow);
         }
         for leftover in found.values() {
