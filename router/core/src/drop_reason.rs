@@ -48,6 +48,8 @@ reasons! {
     RewriteFailed = 8, "rewrite_failed", "The kernel could not rewrite the packet.";
     UpcallMiss = 9, "upcall_miss", "A packet came back from the router without a flow table entry for it.";
     ExtensionHeaders = 10, "extension_headers", "IPv6 extension headers that are too many, or that route the packet by way of others.";
+    NoAdmission = 11, "no_admission", "A packet of another host belongs to no flow that this host has accepted.";
+    ForgedPeer = 12, "forged_peer", "A packet of a flow came from another host, or another way, than the flow's.";
     // Decided in core.
     NotPermitted = 32, "not_permitted", "No composition lets the caller reach the destination on this port.";
     NoSuchAddress = 33, "no_such_address", "No identity holds the destination address.";

@@ -26,6 +26,8 @@ pub enum Path {
     },
     /// In UDP datagrams, across whatever lies between.
     Encapsulated {
+        /// The device that they leave by.
+        ifindex: u32,
         /// From where, as the other host sees it.
         source: SocketAddr,
         /// To where.

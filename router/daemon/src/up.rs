@@ -307,6 +307,7 @@ fn open_datapath(directories: &Directories, tap: &UpcallTap, slots_max: u32) -> 
         endpoints_max: ENDPOINTS_MAX,
         tap_ifindex: tap.ifindex(),
         tap_mac: tap.mac(),
+        network: None,
     })?;
     datapath.attach_upcall(tap.ifindex())?;
     Ok(datapath)

@@ -26,7 +26,7 @@ static __always_inline struct slot *answer_lookup(const struct packet *packet,
 		return NULL;
 	called.source = endpoint->addresses[ipv6 ? CALLED_IPV6 : CALLED_IPV4];
 	slot = flow_lookup(&called);
-	if (!slot || slot->flags & SLOT_FORWARD || slot->ingress_ifindex != ifindex)
+	if (!slot || slot->flags & SLOT_FORWARD || slot->ingress != ifindex)
 		return NULL;
 	return slot;
 }

@@ -21,7 +21,7 @@ static __always_inline struct endpoint *endpoint_behind(const struct slot *slot)
 
 	if (!answers)
 		return NULL;
-	ifindex = answers->ingress_ifindex;
+	ifindex = answers->ingress;
 	index = bpf_map_lookup_elem(&endpoints, &ifindex);
 	return index ? bpf_map_lookup_elem(&endpoint_rows, index) : NULL;
 }

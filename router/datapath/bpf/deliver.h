@@ -5,6 +5,7 @@
 #include "drop.h"
 #include "endpoint.h"
 #include "flow.h"
+#include "peer.h"
 #include "rewrite.h"
 #include "upcall.h"
 
@@ -20,7 +21,14 @@ static __always_inline struct location_row *way_of(const struct slot *slot)
 	/* Read once: user space may store another row at any moment. */
 	row = *(volatile __u32 *)&cell->row;
 	way = bpf_map_lookup_elem(&location_rows, &row);
-	return way && way->kind == LOCATION_LOCAL ? way : NULL;
+	return way && way->kind != LOCATION_NOWHERE ? way : NULL;
+}
+
+static __always_inline int take(struct __sk_buff *skb, struct location_row *way)
+{
+	if (likely(way->kind == LOCATION_LOCAL))
+		return bpf_redirect_peer(way->ifindex, 0);
+	return send_to_peer(skb, way);
 }
 
 /* A packet of a flow that is being closed: when it is, user space decides what
@@ -50,7 +58,7 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct packet *p
 	}
 	if (unlikely(flags & SLOT_REWRITE) && rewrite(skb, packet, &slot->delivered))
 		return drop(DROP_REWRITE_FAILED);
-	return bpf_redirect_peer(way->ifindex, 0);
+	return take(skb, way);
 }
 
 /* Likewise, for what has no transport header. */
@@ -70,7 +78,7 @@ static __always_inline int deliver_later_fragment(struct __sk_buff *skb,
 	}
 	if (flags & SLOT_REWRITE && rewrite_later_fragment(skb, packet, &slot->delivered))
 		return drop(DROP_REWRITE_FAILED);
-	return bpf_redirect_peer(way->ifindex, 0);
+	return take(skb, way);
 }
 
 #endif

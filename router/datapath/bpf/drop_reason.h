@@ -17,6 +17,8 @@ enum drop_reason {
 	DROP_REWRITE_FAILED = 8,
 	DROP_UPCALL_MISS = 9,
 	DROP_EXTENSION_HEADERS = 10,
+	DROP_NO_ADMISSION = 11,
+	DROP_FORGED_PEER = 12,
 
 	/* Numbers from here on belong to user space. */
 	DROP_REASONS_MAX = 32,

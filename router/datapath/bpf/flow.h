@@ -46,11 +46,16 @@ static __always_inline void flow_note_tcp(struct slot *slot, __u8 tcp_flags)
 		__sync_fetch_and_or(&slot->tcp_seen, TCP_SEEN_RST);
 }
 
+/* How many packets a super-packet stands for. One that came in a datagram of
+ * another host has lost their number, not their size.
+ */
 static __always_inline __u64 segments_of(struct __sk_buff *skb)
 {
-	__u32 segments = skb->gso_segs;
+	__u32 segments = skb->gso_segs, size = skb->gso_size;
 
-	return segments ? segments : 1;
+	if (segments)
+		return segments;
+	return size ? (skb->len + size - 1) / size : 1;
 }
 
 /* Counts a packet that is about to be delivered; answers the slot's flags as they

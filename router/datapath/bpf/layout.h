@@ -9,7 +9,7 @@
 
 #include <linux/types.h>
 
-#define LAYOUT_VERSION 4
+#define LAYOUT_VERSION 5
 
 /* An IPv6 address, or an IPv4 address as ::ffff:a.b.c.d. */
 union address {
@@ -76,7 +76,7 @@ enum supplied {
 struct slot {
 	/* First cache line: what every packet reads and writes. */
 	__u32 location;		/* index of a location_cell */
-	__u32 ingress_ifindex;	/* the device that alone may send this */
+	__u32 ingress;		/* who alone may send this: a device, or PEER_INGRESS and a location */
 	__u32 flags;		/* enum slot_flags */
 	__u32 tcp_seen;		/* enum tcp_seen, since the last SYN */
 	__u64 packets;		/* segments of a super-packet one by one */
@@ -107,14 +107,26 @@ _Static_assert(sizeof(struct location_cell) == 8, "location_cell");
 enum location_kind {
 	LOCATION_NOWHERE = 0,
 	LOCATION_LOCAL = 1,	/* the peer of a veth on this host */
+	LOCATION_PLAIN = 2,	/* another host on the link of a device */
+	LOCATION_ENCAPSULATED = 3, /* another host, by UDP */
 };
+
+/* Set in a slot's `ingress` where another host sends; the rest is the index of
+ * its location. Devices have lower numbers.
+ */
+#define PEER_INGRESS (1U << 31)
 
 /* One way to a location. Never edited while a cell names it. */
 struct location_row {
 	__u32 kind;		/* enum location_kind */
-	__u32 ifindex;
+	__u32 ifindex;		/* the device that packets leave by */
+	union address to;	/* plain: the neighbour; by UDP: where datagrams go */
+	union address from;	/* by UDP: where they come from */
+	__u16 to_port;		/* by UDP; network byte order */
+	__u16 from_port;	/* by UDP; network byte order */
+	__u32 zero;
 };
-_Static_assert(sizeof(struct location_row) == 8, "location_row");
+_Static_assert(sizeof(struct location_row) == 48, "location_row");
 
 /* What an instance may send from. */
 enum endpoint_address {

@@ -1,4 +1,4 @@
-/* The two attach points of the data path, and a program that user space runs to
+/* The three attach points of the data path, and a program that user space runs to
  * ask the kernel. One object, because they share all
  * their maps and all that follows the first look at a packet.
  */
@@ -13,6 +13,7 @@
 #include "open.h"
 #include "parse.h"
 #include "patient.h"
+#include "peer.h"
 #include "upcall.h"
 
 /* No helper in use asks for a GPL-compatible program. */
@@ -86,7 +87,7 @@ static __noinline int not_plain_from_instance(struct __sk_buff *skb)
 	slot = flow_lookup(&packet.key);
 	if (!slot)
 		return parsed == PARSED ? miss(skb, &packet) : hand_up(skb, &packet, parsed);
-	if (slot->ingress_ifindex != skb->ifindex)
+	if (slot->ingress != skb->ifindex)
 		return drop(DROP_FORGED_SOURCE);
 	if (parsed == PARSED_LATER_FRAGMENT)
 		return deliver_later_fragment(skb, &packet, slot, 0);
@@ -106,7 +107,7 @@ int from_instance(struct __sk_buff *skb)
 	slot = flow_lookup(&packet.key);
 	if (unlikely(!slot))
 		return miss(skb, &packet);
-	if (unlikely(slot->ingress_ifindex != skb->ifindex))
+	if (unlikely(slot->ingress != skb->ifindex))
 		return drop(DROP_FORGED_SOURCE);
 	return deliver(skb, &packet, slot, 0);
 }
@@ -172,6 +173,56 @@ int from_router(struct __sk_buff *skb)
 	if (addresses->kind == bpf_htons(INJECTED_FRAME))
 		return inject(bpf_ntohl(addresses->endpoint));
 	return drop(DROP_UNKNOWN_ENDPOINT);
+}
+
+/* What names a flow only on a second look, from another host. */
+static __noinline int not_plain_from_peer(struct __sk_buff *skb, struct outer *outer)
+{
+	struct packet packet;
+	struct slot *slot;
+	int parsed;
+
+	parsed = patient_parse(skb, &packet, skb->ifindex);
+	if (parsed != PARSED && parsed != PARSED_LATER_FRAGMENT)
+		return drop(parsed == PARSED_ICMP_ERROR ? DROP_NO_ADMISSION : parsed);
+	slot = flow_lookup(&packet.key);
+	if (!slot)
+		return drop(DROP_NO_ADMISSION);
+	if (!is_from_peer(skb, slot, outer))
+		return drop(DROP_FORGED_PEER);
+	if (parsed == PARSED_LATER_FRAGMENT)
+		return deliver_later_fragment(skb, &packet, slot, 0);
+	return deliver(skb, &packet, slot, 0);
+}
+
+/* TCX ingress, a device by which other hosts are reached: their packets to
+ * virtual IPs. All else is the host's.
+ */
+SEC("classifier")
+int from_peer(struct __sk_buff *skb)
+{
+	struct outer outer = {};
+	struct packet packet;
+	struct slot *slot;
+	int parsed;
+
+	if (is_encapsulated(skb, &outer, data_port)) {
+		if (decapsulate(skb, &outer))
+			return drop(DROP_TRUNCATED);
+		parsed = parse(skb, &packet);
+	} else {
+		parsed = parse(skb, &packet);
+		if (!is_virtual(&packet.key.destination))
+			return TC_ACT_OK;
+	}
+	if (unlikely(parsed != PARSED))
+		return parsed == NOT_PLAIN ? not_plain_from_peer(skb, &outer) : drop(parsed);
+	slot = flow_lookup(&packet.key);
+	if (unlikely(!slot))
+		return drop(DROP_NO_ADMISSION);
+	if (unlikely(!is_from_peer(skb, slot, &outer)))
+		return drop(DROP_FORGED_PEER);
+	return deliver(skb, &packet, slot, 0);
 }
 
 /* Run by user space alone, on a frame that asks: behind the Ethernet header up to

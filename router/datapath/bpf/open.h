@@ -88,8 +88,8 @@ static __always_inline struct slot *flow_open(const struct packet *packet, __u32
 	slot_describe(reverse, client, server, flags, flow_key_fold(&answers), now);
 	forward->location = server_index;
 	reverse->location = client_index;
-	forward->ingress_ifindex = ifindex;
-	reverse->ingress_ifindex = server->ifindex;
+	forward->ingress = ifindex;
+	reverse->ingress = server->ifindex;
 	forward->peer = reverse_index;
 	reverse->peer = forward_index;
 

@@ -1,7 +1,7 @@
 //! TCX links: a program on a device, pinned, so that it stays when the process goes.
 
 use crate::device;
-use crate::object::{FROM_INSTANCE, FROM_ROUTER, program};
+use crate::object::{FROM_INSTANCE, FROM_PEER, FROM_ROUTER, program};
 use crate::pins::{PinError, Pins, remove_file};
 use aya::Ebpf;
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
@@ -52,15 +52,18 @@ pub(crate) enum Role {
     Instance,
     /// The upcall TAP.
     Upcall,
+    /// A device by which other hosts are reached.
+    Underlay,
 }
 
 impl Role {
-    const ALL: [Role; 2] = [Role::Instance, Role::Upcall];
+    const ALL: [Role; 3] = [Role::Instance, Role::Upcall, Role::Underlay];
 
     fn program(self) -> &'static str {
         match self {
             Role::Instance => FROM_INSTANCE,
             Role::Upcall => FROM_ROUTER,
+            Role::Underlay => FROM_PEER,
         }
     }
 
@@ -68,6 +71,7 @@ impl Role {
         match self {
             Role::Instance => "instance-",
             Role::Upcall => "upcall-",
+            Role::Underlay => "underlay-",
         }
     }
 

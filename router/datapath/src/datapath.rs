@@ -111,6 +111,11 @@ impl Datapath {
         attach::detach_others(&self.pins, Role::Upcall, tap_ifindex)
     }
 
+    /// Takes other hosts' packets from a device; to repeat it changes nothing.
+    pub fn attach_underlay(&mut self, ifindex: u32) -> Result<(), AttachError> {
+        attach::attach(&mut self.ebpf, &self.pins, Role::Underlay, ifindex)
+    }
+
     /// Lets an instance speak: its row first, then the program on the host side of its veth. To
     /// repeat it changes nothing; another device or instance takes the former's place.
     pub fn attach_endpoint(

@@ -1,7 +1,7 @@
 //! Instances' attachments as the kernel knows them: addresses, devices, upcall credits.
 
 use crate::flow_maps::is_absent;
-use crate::layout::Endpoint;
+use crate::layout::{Endpoint, raw_block};
 use crate::mapped_array::MappedArray;
 use aya::maps::{HashMap, MapData, MapError};
 use margay_core::address::{InstanceAddresses, Ipv4Block};
@@ -62,13 +62,10 @@ impl Endpoints {
         row.upcall_quota.store(config.upcall_quota, Relaxed);
         let netns = config.netns_id.map_or(0, |id| id + 1);
         row.netns.store(netns, Relaxed);
-        let (pool, mask) = config.leaves.map_or((0, 0), |pool| {
-            let mask = u32::MAX << (32 - u32::from(pool.prefix()));
-            (pool.base().to_bits(), mask)
-        });
+        let (pool, mask) = config.leaves.map_or((0, 0), raw_block);
         row.pool_mask.store(0, Relaxed);
-        row.pool.store(pool.to_be(), Release);
-        row.pool_mask.store(mask.to_be(), Release);
+        row.pool.store(pool, Release);
+        row.pool_mask.store(mask, Release);
         row.instance.store(config.instance.0, Relaxed);
         row.ifindex.store(config.ifindex, Release);
         self.by_ifindex.insert(config.ifindex, endpoint.0, 0)

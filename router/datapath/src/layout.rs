@@ -1,14 +1,15 @@
 //! What the kernel's maps hold: the types of `bpf/layout.h`, byte for byte.
 
 use crate::mapped_array::Row;
+use margay_core::address::Ipv4Block;
 use margay_core::aggregate::AggregateKey;
 use margay_core::flow_key::{FlowKey, Protocol};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
 /// `LAYOUT_VERSION` of `bpf/layout.h`.
-pub(crate) const LAYOUT_VERSION: u32 = 4;
+pub(crate) const LAYOUT_VERSION: u32 = 5;
 
 /// `SLOT_FORWARD`: client to server.
 pub(crate) const SLOT_FORWARD: u32 = 1 << 0;
@@ -40,6 +41,13 @@ pub(crate) const EPOCH_CELLS: u32 = 4096;
 pub(crate) const LOCATION_NOWHERE: u32 = 0;
 /// `LOCATION_LOCAL`: the peer of a veth on this host.
 pub(crate) const LOCATION_LOCAL: u32 = 1;
+/// `LOCATION_PLAIN`: another host on the link of a device.
+pub(crate) const LOCATION_PLAIN: u32 = 2;
+/// `LOCATION_ENCAPSULATED`: another host, by UDP.
+pub(crate) const LOCATION_ENCAPSULATED: u32 = 3;
+
+/// `PEER_INGRESS`: another host sends; the rest is the index of its location.
+pub(crate) const PEER_INGRESS: u32 = 1 << 31;
 
 /// Size of `struct fragment_key`, which only the kernel reads and writes.
 pub(crate) const FRAGMENT_KEY_BYTES: usize = 48;
@@ -230,6 +238,52 @@ pub(crate) struct LocationCell {
 pub(crate) struct LocationRow {
     pub(crate) kind: AtomicU32,
     pub(crate) ifindex: AtomicU32,
+    to: [AtomicU64; 2],
+    from: [AtomicU64; 2],
+    /// Both in network byte order.
+    to_port: AtomicU16,
+    from_port: AtomicU16,
+    zero: AtomicU32,
+}
+
+impl LocationRow {
+    /// Where datagrams or packets go, and where datagrams come from.
+    pub(crate) fn ends(&self) -> (SocketAddr, SocketAddr) {
+        let end = |address: &[AtomicU64; 2], port: &AtomicU16| {
+            let address = address.each_ref().map(|half| half.load(Relaxed));
+            let port = u16::from_be(port.load(Relaxed));
+            SocketAddr::new(address_of(address), port)
+        };
+        (
+            end(&self.to, &self.to_port),
+            end(&self.from, &self.from_port),
+        )
+    }
+
+    pub(crate) fn set_ends(&self, to: SocketAddr, from: SocketAddr) {
+        for (end, address, port) in [
+            (to, &self.to, &self.to_port),
+            (from, &self.from, &self.from_port),
+        ] {
+            store_all(address, words(mapped_octets(end.ip())));
+            port.store(end.port().to_be(), Relaxed);
+        }
+    }
+}
+
+/// The first address and the mask of a block, in network byte order.
+pub(crate) fn raw_block(block: Ipv4Block) -> (u32, u32) {
+    let mask = u32::MAX << (32 - u32::from(block.prefix()));
+    (block.base().to_bits().to_be(), mask.to_be())
+}
+
+/// An address that stands in memory as `union address` does.
+fn address_of(halves: [u64; 2]) -> IpAddr {
+    let mut octets = [0; 16];
+    for (chunk, half) in octets.chunks_exact_mut(8).zip(halves) {
+        chunk.copy_from_slice(&half.to_ne_bytes());
+    }
+    IpAddr::from(octets).to_canonical()
 }
 
 /// `struct endpoint`: one instance's attachment to the network.
@@ -275,7 +329,7 @@ const _: () = assert!(size_of::<Slot>() == 128 && std::mem::offset_of!(Slot, del
 const _: () = assert!(size_of::<SupplyRow>() == 128 + 4 * SUPPLY_MAX);
 const _: () = assert!(size_of::<AggregateRow>() == 64 + 4 * RING_MAX);
 const _: () = assert!(size_of::<RawAggregateKey>() == 24 && size_of::<EpochCell>() == 8);
-const _: () = assert!(size_of::<LocationCell>() == 8 && size_of::<LocationRow>() == 8);
+const _: () = assert!(size_of::<LocationCell>() == 8 && size_of::<LocationRow>() == 48);
 const _: () = assert!(
     size_of::<Endpoint>() == 192
         && std::mem::offset_of!(Endpoint, upcalls_sent) == 64

@@ -1,10 +1,12 @@
 //! Where identities are: cells that name immutable rows, so that a move is one atomic store.
 
-use crate::layout::{LOCATION_LOCAL, LOCATION_NOWHERE, LocationCell, LocationRow};
+use crate::layout::{LOCATION_ENCAPSULATED, LOCATION_LOCAL, LOCATION_NOWHERE, LOCATION_PLAIN};
+use crate::layout::{LocationCell, LocationRow};
 use crate::mapped_array::MappedArray;
 use margay_core::id::LocationIndex;
 use margay_core::way::{Path, Way};
 use std::collections::{BTreeSet, VecDeque};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -27,9 +29,6 @@ pub enum LocationError {
         /// How many cells there are.
         cells: usize,
     },
-    /// The kernel's half knows no way to other hosts yet.
-    #[error("no way to another host by {0:?}")]
-    NoWayTo(Path),
     /// Every row is in use or rests.
     #[error("no location row is free: too many moves within a second; try again after it")]
     NoRowFree,
@@ -93,9 +92,8 @@ impl Locations {
             return Ok(());
         }
         let new = match way {
-            Way::Device(ifindex) => self.write_row(ifindex, now)?,
             Way::Nowhere => NOWHERE,
-            Way::Peer(path) => return Err(LocationError::NoWayTo(path)),
+            somewhere => self.write_row(somewhere, now)?,
         };
         if let Some(cell) = self.cells.row(location.0) {
             cell.row.store(new, Release);
@@ -107,16 +105,28 @@ impl Locations {
     }
 
     fn leads_to(&self, row: u32) -> Way {
-        match self.rows.row(row) {
-            Some(row) if row.kind.load(Relaxed) == LOCATION_LOCAL => {
-                Way::Device(row.ifindex.load(Relaxed))
-            }
+        let Some(row) = self.rows.row(row) else {
+            return Way::Nowhere;
+        };
+        let ifindex = row.ifindex.load(Relaxed);
+        let (destination, source) = row.ends();
+        match row.kind.load(Relaxed) {
+            LOCATION_LOCAL => Way::Device(ifindex),
+            LOCATION_PLAIN => Way::Peer(Path::Plain {
+                ifindex,
+                via: destination.ip(),
+            }),
+            LOCATION_ENCAPSULATED => Way::Peer(Path::Encapsulated {
+                ifindex,
+                source,
+                destination,
+            }),
             _ => Way::Nowhere,
         }
     }
 
     /// Fills a free row that no cell names.
-    fn write_row(&mut self, ifindex: u32, now: Instant) -> Result<u32, LocationError> {
+    fn write_row(&mut self, way: Way, now: Instant) -> Result<u32, LocationError> {
         while let Some((since, row)) = self.resting.front()
             && now.duration_since(*since) >= ROW_QUARANTINE
         {
@@ -125,8 +135,27 @@ impl Locations {
         }
         let index = self.free.pop().ok_or(LocationError::NoRowFree)?;
         let row = self.rows.row(index).ok_or(LocationError::NoRowFree)?;
-        row.ifindex.store(ifindex, Relaxed);
-        row.kind.store(LOCATION_LOCAL, Relaxed);
+        fill(row, way);
         Ok(index)
     }
+}
+
+/// Describes a way to the kernel.
+fn fill(row: &LocationRow, way: Way) {
+    let nobody = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0);
+    let (kind, ifindex, to, from) = match way {
+        Way::Nowhere => (LOCATION_NOWHERE, 0, nobody, nobody),
+        Way::Device(ifindex) => (LOCATION_LOCAL, ifindex, nobody, nobody),
+        Way::Peer(Path::Plain { ifindex, via }) => {
+            (LOCATION_PLAIN, ifindex, SocketAddr::new(via, 0), nobody)
+        }
+        Way::Peer(Path::Encapsulated {
+            ifindex,
+            source,
+            destination,
+        }) => (LOCATION_ENCAPSULATED, ifindex, destination, source),
+    };
+    row.ifindex.store(ifindex, Relaxed);
+    row.set_ends(to, from);
+    row.kind.store(kind, Relaxed);
 }

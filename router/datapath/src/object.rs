@@ -3,15 +3,17 @@
 use crate::growth;
 use crate::layout::{
     AggregateRow, EPOCH_CELLS, Endpoint, EpochCell, FRAGMENT_BYTES, FRAGMENT_KEY_BYTES,
-    LAYOUT_VERSION, LocationCell, LocationRow, RawAggregateKey, RawKey, Slot, SupplyRow,
+    LAYOUT_VERSION, LocationCell, LocationRow, RawAggregateKey, RawKey, Slot, SupplyRow, raw_block,
 };
 use crate::pins::{MapShape, PinError, Pins, VERSION_MAP};
 use crate::tap::TAP_QUEUE_FRAMES;
 use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use margay_core::address::Ipv4Block;
 use margay_core::aggregate::AGGREGATES_MAX;
 use std::io;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -22,6 +24,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/margay.bpf.o");
 pub(crate) const FROM_INSTANCE: &str = "from_instance";
 /// The program on the upcall TAP.
 pub(crate) const FROM_ROUTER: &str = "from_router";
+/// The program on each device by which other hosts are reached.
+pub(crate) const FROM_PEER: &str = "from_peer";
 
 /// The program that tells which connections live.
 pub(crate) const CONNECTIONS: &str = "look_at_connections";
@@ -59,6 +63,27 @@ pub struct DatapathConfig {
     pub tap_ifindex: u32,
     /// The upcall TAP's Ethernet address.
     pub tap_mac: [u8; 6],
+    /// What packets of other hosts are known by; `None`: there are none.
+    pub network: Option<NetworkIdentity>,
+}
+
+/// What packets of other hosts of one network are known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkIdentity {
+    /// The UDP port to which every host of the network sends packets in datagrams.
+    pub data_port: u16,
+    /// All virtual IPs, IPv4.
+    pub v4_pool: Ipv4Block,
+    /// All virtual IPs, IPv6: the first 48 bits.
+    pub v6_prefix: Ipv6Addr,
+}
+
+impl NetworkIdentity {
+    /// The IPv6 prefix, as it stands in packets.
+    fn head(self) -> [u16; 3] {
+        let [a, b, c, ..] = self.v6_prefix.segments();
+        [a.to_be(), b.to_be(), c.to_be()]
+    }
 }
 
 /// Why the data path could not be opened.
@@ -189,13 +214,21 @@ pub(crate) fn load(config: &DatapathConfig, pins: &Pins) -> Result<Loaded, OpenE
             .map_max_entries(shape.name, shape.entries)
             .map_pin_path(shape.name, path);
     }
+    let network = config.network;
+    let data_port = network.map_or(0, |network| network.data_port.to_be());
+    let pool = network.map_or((0, 0), |network| raw_block(network.v4_pool));
+    let head = network.map_or([0; 3], NetworkIdentity::head);
     let mut ebpf = loader
         .map_pin_path(VERSION_MAP, pins.map(VERSION_MAP))
         .override_global("upcall_ifindex", &config.tap_ifindex, true)
         .override_global("upcall_mac", &config.tap_mac, true)
+        .override_global("data_port", &data_port, true)
+        .override_global("network_pool", &pool.0, true)
+        .override_global("network_mask", &pool.1, true)
+        .override_global("network_prefix", &head, true)
         .load(OBJECT)
         .map_err(|error| OpenError::Maps(Box::new(error)))?;
-    for name in [FROM_INSTANCE, FROM_ROUTER, CONNECTIONS] {
+    for name in [FROM_INSTANCE, FROM_ROUTER, FROM_PEER, CONNECTIONS] {
         program(&mut ebpf, name)
             .load()
             .map_err(|source| OpenError::Program {
@@ -226,14 +259,14 @@ pub(crate) fn settle(loaded: &mut Loaded, pins: &Pins) -> Result<(), OpenError> 
 pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
-        .expect("the embedded object has all three classifiers")
+        .expect("the embedded object has every classifier")
 }
 
 /// A program of the embedded object, to be run.
 pub(crate) fn program_of<'a>(ebpf: &'a Ebpf, name: &str) -> &'a SchedClassifier {
     ebpf.program(name)
         .and_then(|program| program.try_into().ok())
-        .expect("the embedded object has all three classifiers")
+        .expect("the embedded object has every classifier")
 }
 
 /// Takes a map out of the loaded object.

@@ -1,7 +1,8 @@
 //! Rows of the slot array: describing a direction of a flow to the kernel, and reading it back.
 
 use crate::layout::{
-    ForeignKey, RawKey, SLOT_CLOSING, SLOT_FORWARD, SLOT_REWRITE, Slot, TCP_SEEN_FIN, TCP_SEEN_RST,
+    ForeignKey, PEER_INGRESS, RawKey, SLOT_CLOSING, SLOT_FORWARD, SLOT_REWRITE, Slot, TCP_SEEN_FIN,
+    TCP_SEEN_RST,
 };
 use margay_core::flow_key::FlowKey;
 use margay_core::id::{InstanceId, LocationIndex, SlotIndex};
@@ -128,9 +129,6 @@ impl SlotDescription {
         })
     }
 }
-
-/// Devices are numbered from 1 and never reach this bit; it marks the location cell of a host.
-const PEER_INGRESS: u32 = 1 << 31;
 
 fn ingress_to_raw(ingress: Ingress) -> u32 {
     match ingress {

@@ -84,6 +84,7 @@ pub(super) fn config() -> DatapathConfig {
         endpoints_max: 0x200,
         tap_ifindex: ifindex("tap-stand-in"),
         tap_mac: TAP_MAC,
+        network: None,
     }
 }
 

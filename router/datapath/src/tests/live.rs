@@ -5,7 +5,8 @@ use super::lab::{OPENED, addresses, config, ifindex, in_own_namespaces, ip};
 use crate::datapath::Datapath;
 use crate::endpoints::EndpointConfig;
 use crate::namespaced::runtime;
-use crate::network::peer_namespace;
+use crate::network::{INSTANCE_MTU, peer_namespace};
+use crate::object::DatapathConfig;
 use margay_core::flow_key::{FlowKey, Protocol};
 use margay_core::id::{EndpointIndex, InstanceId, LocationIndex, SlotIndex};
 use margay_core::port::{DirectionEntry, FlowEntries, FlowReading, FlowSlots};
@@ -28,17 +29,17 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Enough for super-packets and several windows.
-const BULK_BYTES: usize = 4 << 20;
+pub(super) const BULK_BYTES: usize = 4 << 20;
 
 const SERVER_PORT: u16 = 8080;
 
 /// An instance's network namespace, entered by threads of its own.
 pub(super) struct Inside {
-    namespace: File,
+    pub(super) namespace: File,
 }
 
 impl Inside {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let namespace = std::thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
             File::open("/proc/thread-self/ns/net").unwrap()
@@ -72,19 +73,24 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn new(instances: u8) -> Self {
-        ip("link add tap-stand-in type veth peer name tap-end");
-        let mut host = Host {
-            datapath: Datapath::open(&config()).unwrap(),
-            instances: Vec::new(),
-        };
+        let mut host = Host::empty(|config| config);
         for n in 1..=instances {
             host.add_instance(n, n);
         }
         host
     }
 
+    /// A host without instances, whose configuration is as `change` makes it.
+    pub(super) fn empty(change: impl FnOnce(DatapathConfig) -> DatapathConfig) -> Self {
+        ip("link add tap-stand-in type veth peer name tap-end");
+        Host {
+            datapath: Datapath::open(&change(config())).unwrap(),
+            instances: Vec::new(),
+        }
+    }
+
     /// Attaches instance `n`, which holds the addresses of `identity`.
-    fn add_instance(&mut self, n: u8, identity: u8) {
+    pub(super) fn add_instance(&mut self, n: u8, identity: u8) {
         let inside = Inside::new();
         let namespace = format!(
             "/proc/{}/fd/{}",
@@ -105,7 +111,7 @@ impl Host {
             for address in [own.called.v6, own.caller.v6] {
                 ip(&format!("addr add {address}/128 dev lo nodad"));
             }
-            ip("link set eth0 up");
+            ip(&format!("link set eth0 mtu {INSTANCE_MTU} up"));
             ip(&format!("neigh add 169.254.0.1 {gateway}"));
             ip(&format!("neigh add fe80::1 {gateway}"));
             ip("route add 169.254.0.1 dev eth0");
@@ -172,7 +178,7 @@ impl Host {
 }
 
 /// A device that was brought up drops what it is given until the kernel has seen its carrier.
-fn wait_until_up(device: &str) {
+pub(super) fn wait_until_up(device: &str) {
     let deadline = Instant::now() + DEADLINE;
     loop {
         let shown = Command::new("ip")
@@ -205,7 +211,7 @@ pub(super) fn flows(protocol: Protocol) -> Vec<(FlowKey, FlowKey)> {
     flows
 }
 
-fn udp_socket(address: SocketAddr) -> UdpSocket {
+pub(super) fn udp_socket(address: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind(address).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     socket
@@ -264,7 +270,7 @@ pub(super) fn clear(host: Host) {
 }
 
 /// Echoes one connection until its peer has said all.
-fn echo_once(listener: &TcpListener) {
+pub(super) fn echo_once(listener: &TcpListener) {
     let (mut stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut reader = stream.try_clone().unwrap();
@@ -279,7 +285,7 @@ fn echo_once(listener: &TcpListener) {
 }
 
 /// Sends `BULK_BYTES` and checks that every one comes back.
-fn send_bulk(key: FlowKey) {
+pub(super) fn send_bulk(key: FlowKey) {
     let stream = tcp_connect(key);
     let sent: Vec<u8> = (0..BULK_BYTES).map(|n| (n / 251) as u8).collect();
     let mut received = Vec::new();

@@ -5,6 +5,7 @@
 mod adoption;
 mod aggregates;
 mod answer;
+mod between_hosts;
 mod closing;
 mod extensions;
 mod flow_table;
