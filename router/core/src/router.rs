@@ -62,8 +62,7 @@ pub struct Router {
     flows: FlowTable,
     aggregates: Aggregates,
     errors: WaitingErrors,
-    /// When processor times are to be read, while anybody balances by them.
-    processors_due: Option<Moment>,
+    readings: processor::Readings,
     drops: DropCounters,
     next_instance: InstanceId,
     /// Whether an operator stopped the host.
@@ -91,7 +90,7 @@ impl Router {
             flows: FlowTable::new(config.flow_limits, random.next_u64(), now),
             aggregates: Aggregates::new(),
             errors: WaitingErrors::new(),
-            processors_due: None,
+            readings: processor::Readings::default(),
             drops: DropCounters::default(),
             next_instance: InstanceId(1),
             stopping: false,
@@ -213,7 +212,7 @@ impl Router {
             self.identities.poll_timeout(),
             self.names.poll_timeout(),
             self.flows.poll_timeout(),
-            self.processors_due,
+            self.readings.poll_timeout(),
             self.observation.poll_timeout(),
         ];
         others.into_iter().chain([instances]).flatten().min()
