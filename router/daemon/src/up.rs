@@ -141,8 +141,8 @@ async fn run_claimed(
     // The router thread starts last, so that no first packet is decided before all is adopted; the
     // effects of its first decisions wait for the supervisor in their channel.
     let (router, router_thread) = thread.spawn(Input::Recover(recovery))?;
-    let log = flow_log::write(logged, directories.flow_log(), options.flow_log);
-    let flow_log = tokio::spawn(log);
+    let flow_log = flow_log::spawn(logged, directories.flow_log(), options.flow_log)
+        .context("cannot start the flow log")?;
     let interest = options.flow_log.interest();
     let watchers = Watchers::new(watched, router.clone(), interest);
     let world = Arc::new(World {
@@ -177,7 +177,9 @@ async fn run_claimed(
         bail!("the router thread panicked");
     };
     // It writes what the thread told last.
-    flow_log.await.context("the flow log was cut off")?;
+    if flow_log.join().is_err() {
+        bail!("the flow log's thread panicked");
+    }
     outcome
 }
 
