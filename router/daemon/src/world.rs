@@ -6,7 +6,6 @@ use crate::journal::Journal;
 use crate::router_thread::RouterHandle;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use margay_core::composition::Egress;
 use margay_core::id::{EndpointIndex, InstanceId, RequestId};
 use margay_core::names::NamesSnapshot;
 use margay_core::port::{Input, InstancePlan};
@@ -127,12 +126,6 @@ impl Instances {
         if facts.is_empty() {
             self.last_gone.notify_waiters();
         }
-    }
-
-    /// Whether any reaches the outside.
-    pub fn any_leaves(&self) -> bool {
-        let facts = lock(&self.facts);
-        facts.values().any(|it| it.plan.egress == Egress::All)
     }
 
     /// Waits until no instance is left.

@@ -138,6 +138,16 @@ fn outside_is_reached_by_those_who_may_and_reaches_no_one_by_itself() {
     host.until_ready(SEEN_MAX).unwrap();
     assert_eq!(roams(), "192.0.2.2 192.0.2.2 shut shut");
 
+    // The host takes its rules away with it, long after the last who needed them.
+    let stay = WORLD.replace("egress = \"all\"", "");
+    let stay = stay.replace("version = 1", "version = 2");
+    host.apply(&stay).unwrap();
+    let alone = until("nobody leaves any more", SEEN_MAX, || {
+        let mut roamers = host.instances()?;
+        roamers.retain(|it| it.name == "1.roamer");
+        Ok((roamers.len() == 1 && roamers[0].caller_v4 != roamer.caller_v4).then_some(()))
+    });
+    alone.unwrap();
     sh(&host, "nft list table ip margay >/dev/null", "");
     let mut down = host.margay(&["down"]);
     assert!(down.stdin(Stdio::null()).status().unwrap().success());
