@@ -4,6 +4,7 @@ use crate::directories::Directories;
 use crate::journal::Recorded;
 use anyhow::{Context, Result};
 use margay_core::id::{EndpointIndex, InstanceId};
+use margay_datapath::attach::InstanceLinks;
 use margay_datapath::datapath::Datapath;
 use margay_datapath::network::remove_device;
 use margay_keeper::{InstanceStatus, KeeperClient};
@@ -17,7 +18,7 @@ const HELD_OF_INSTANCES: [&str; 2] = ["dns/", "netns/"];
 /// instances that are not recorded, whose programs are about to end.
 pub async fn clear(
     keeper: &KeeperClient,
-    datapath: &mut Datapath,
+    (datapath, links): (&mut Datapath, &InstanceLinks),
     recorded: &Recorded,
     statuses: &[InstanceStatus],
     networks: &mut BTreeMap<InstanceId, (EndpointIndex, u32)>,
@@ -32,7 +33,8 @@ pub async fn clear(
     for (instance, (endpoint, ifindex)) in half_made {
         tracing::info!(%instance, "taking away the network of an instance that is not whole");
         remove_device(ifindex).await?;
-        datapath.detach_endpoint(endpoint)?;
+        datapath.remove_endpoint(endpoint)?;
+        links.detach(ifindex)?;
     }
     let held = keeper
         .held()

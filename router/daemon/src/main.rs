@@ -8,6 +8,7 @@
     )
 )]
 
+mod adoption;
 mod cli;
 mod client;
 mod control;
@@ -28,6 +29,7 @@ mod logs;
 mod logs_command;
 mod manual;
 mod metrics;
+mod networks;
 mod probe;
 mod processors;
 mod protocol;

@@ -3,6 +3,7 @@
 use crate::directories::Directories;
 use crate::flow_watch::Watchers;
 use crate::journal::Journal;
+use crate::networks::Networks;
 use crate::router_thread::RouterHandle;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
@@ -41,6 +42,8 @@ pub struct World {
     pub operators: Operators,
     /// Dense indices of the kernel's endpoint table.
     pub endpoints: Endpoints,
+    /// Makes and takes away instances' networks.
+    pub networks: Networks,
     /// Whether an operator ends the host: then the keeper ends too, as it should.
     pub ending: AtomicBool,
 }
