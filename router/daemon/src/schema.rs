@@ -1,6 +1,6 @@
 //! The journal's schema: a number in the journal, and a step from each to the next.
 
-use crate::journal::{DRAINED, META, NETWORK_KEY, SERVICE_VIPS};
+use crate::journal::tables::{DRAINED, META, NETWORK_KEY, SERVICE_VIPS};
 use anyhow::{Context, Result, bail};
 use redb::{ReadableTable, WriteTransaction};
 
