@@ -36,6 +36,14 @@ pub async fn clear(
         datapath.remove_endpoint(endpoint)?;
         links.detach(ifindex)?;
     }
+    let used: BTreeSet<u32> = networks.values().map(|(_, ifindex)| *ifindex).collect();
+    for ifindex in links.attached()? {
+        if !used.contains(&ifindex) {
+            // Made ahead by the last daemon, whose end ends it soon anyway.
+            remove_device(ifindex).await?;
+            links.detach(ifindex)?;
+        }
+    }
     let held = keeper
         .held()
         .context("cannot ask the keeper what it holds")?;

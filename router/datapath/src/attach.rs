@@ -102,6 +102,15 @@ impl InstanceLinks {
         attach(&mut program, &self.pins, Role::Instance, ifindex)
     }
 
+    /// The devices that have the program.
+    pub fn attached(&self) -> Result<Vec<u32>, AttachError> {
+        let names = self.pins.links()?;
+        let devices = names
+            .iter()
+            .filter_map(|name| name.strip_prefix(Role::Instance.prefix())?.parse().ok());
+        Ok(devices.collect())
+    }
+
     /// Takes the program off a device; one without it is success. The device must be gone or down:
     /// without the program, its packets would reach the host.
     pub fn detach(&self, ifindex: u32) -> Result<(), AttachError> {

@@ -1,7 +1,7 @@
 //! The daemon killed at random moments of whatever it does: what is left is understood, and nothing
 //! leaks.
 
-use crate::world::{SEEN_MAX, shell, text};
+use crate::world::{SEEN_MAX, SPARES, shell, text};
 use margay_tests::lab::{Host, until};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -100,9 +100,11 @@ fn possessions(host: &Host) -> String {
 }
 
 fn expected(instances: usize) -> String {
-    let kinds = ["devices", "links", "cgroups", "namespaces", "files"];
-    let lines = kinds.map(|kind| format!("{kind} {instances}\n"));
-    lines.concat()
+    let with_spares = instances + SPARES;
+    format!(
+        "devices {with_spares}\nlinks {with_spares}\ncgroups {instances}\nnamespaces {instances}\n\
+         files {instances}\n"
+    )
 }
 
 /// Waits until the host has what so many instances need, and nothing else.
