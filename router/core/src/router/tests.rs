@@ -12,6 +12,7 @@ mod observing;
 mod random_walk;
 mod recovering;
 mod trusting;
+mod unchosen;
 mod universal;
 mod upcalls;
 mod vips;
