@@ -29,15 +29,16 @@ pub(super) fn leaving(
         let detail = format!("{own} is {}'s own", plan.name);
         steps.push(Step::passed("source", detail));
     }
-    let (to, way) = match key {
-        Some(key) => {
+    let (to, way) = match (key, target) {
+        (Some(key), _) => {
             let to = key.destination.ip();
             (format!("{to} lies"), format!("ip route get {to}"))
         }
-        None => (
+        (None, Target::Name { name, .. }) => (
             "its addresses lie".to_owned(),
-            format!("margay exec {} -- getent ahosts NAME", plan.name),
+            format!("margay exec {} -- getent ahosts {name}", plan.name),
         ),
+        (None, _) => unreachable!("only a name has no key"),
     };
     let detail =
         format!("{to} outside, and {from} of {composition} says `egress = \"all\"`: IPv4 leaves");
