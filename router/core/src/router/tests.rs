@@ -11,6 +11,7 @@ mod liveness;
 mod observing;
 mod random_walk;
 mod recovering;
+mod targets;
 mod trusting;
 mod unchosen;
 mod universal;

@@ -46,7 +46,7 @@ fn explain_as(
 }
 
 /// The names that were published last.
-fn published(world: &World) -> Arc<NamesSnapshot> {
+pub(super) fn published(world: &World) -> Arc<NamesSnapshot> {
     let published = world.log.iter().rev().find_map(|output| match output {
         Output::PublishNames(names) => Some(names.clone()),
         _ => None,
