@@ -20,6 +20,7 @@ mod leftovers;
 mod limits;
 mod loads;
 mod metrics;
+mod multitude;
 mod operators;
 mod outage;
 mod possessions;
