@@ -39,10 +39,11 @@ const FLOWS_MAX: &str = "300000";
 
 /// The longest that a new daemon, built for debugging and on a busy machine, may take to adopt them all:
 /// an operator waits for it, flows do not.
-const ADOPTED_MAX: Duration = Duration::from_secs(45);
+const ADOPTED_MAX: Duration = Duration::from_secs(60);
 
-/// What the daemon may need for so many flows: a KiB and a half for each, while it adopts them.
-const MEMORY_KIB_MAX: u64 = FLOWS as u64 * 3 / 2;
+/// What the daemon may need for so many flows: two KiB for each while it adopts them, the kernel's rows
+/// that it maps among them.
+const MEMORY_KIB_MAX: u64 = FLOWS as u64 * 2;
 
 /// What telling all of them may need beside that: a few pages of them.
 const LISTED_KIB_MAX: u64 = 16 * 1024;
@@ -59,10 +60,12 @@ fn all_answer(herds: &mut [Talk]) -> Duration {
     began.elapsed()
 }
 
-/// The most memory that the daemon ever had.
+/// The most memory that the daemon had since that was asked last.
 fn peak_kib(host: &Host) -> u64 {
     let pid = host.status().unwrap().pid;
-    let script = format!("awk '$1 == \"VmHWM:\" {{ print $2 }}' /proc/{pid}/status");
+    let script = format!(
+        "awk '$1 == \"VmHWM:\" {{ print $2 }}' /proc/{pid}/status; echo 5 >/proc/{pid}/clear_refs"
+    );
     shell(host, &script).trim().parse().unwrap()
 }
 
@@ -115,6 +118,7 @@ fn quarter_of_a_million_live_flows_outlive_the_daemon_and_each_goes_on() {
     assert_eq!(status.flows, FLOWS, "the same as before, and no other");
     assert_eq!(status.upcalls, adopted.upcalls, "none was decided anew");
 
+    let adopting = peak_kib(&host);
     let before = peak_kib(&host);
     let began = Instant::now();
     assert_eq!(listed(&host), FLOWS as usize);
@@ -122,9 +126,9 @@ fn quarter_of_a_million_live_flows_outlive_the_daemon_and_each_goes_on() {
     let peak = peak_kib(&host);
     println!(
         "opened in {opened:?}, asked again in {again:?}, adopted in {took:?}, answered in {after:?}, \
-         told in {listing:?}; {before} KiB, {peak} KiB"
+         told in {listing:?}; {adopting} KiB, then {before} KiB, {peak} KiB"
     );
-    assert!(before < MEMORY_KIB_MAX, "{before} KiB");
+    assert!(adopting < MEMORY_KIB_MAX, "{adopting} KiB");
     assert!(
         peak - before < LISTED_KIB_MAX,
         "{before} KiB, then {peak} KiB"
