@@ -196,10 +196,8 @@ fn absolute(text: &str) -> Result<Name, ProtoError> {
     Ok(name)
 }
 
-/// The record of a port's target; all targets of one answer are alike to whoever chooses by weight.
 fn service_location(target: &ServiceTarget, name: Name) -> RData {
-    let (priority, weight) = (0, 1);
-    RData::SRV(SRV::new(priority, weight, target.port, name))
+    RData::SRV(SRV::new(target.priority, target.weight, target.port, name))
 }
 
 fn addresses_of(name: Name, called: VirtualIp) -> [Record; 2] {

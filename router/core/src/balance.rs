@@ -18,12 +18,16 @@ use std::cmp::Ordering;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+/// The steps in which an instance that has just become ready comes to its whole part.
+pub(crate) const WARM: NonZeroU32 = NonZeroU32::new(10).expect("not zero");
+
 /// An instance that could take a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// Which.
     pub instance: InstanceId,
-    /// Its part of the flows beside those of its siblings.
+    /// Its part of the flows beside those of its siblings: [`WARM`] times what is declared, once it
+    /// is warm.
     pub weight: NonZeroU32,
     /// How many flows it holds now.
     pub flows: u32,
@@ -40,6 +44,12 @@ impl Candidate {
             flows: 0,
             processor: 0,
         }
+    }
+
+    /// Its part in the unit of compositions, at least 1.
+    pub(crate) fn declared_weight(&self) -> u16 {
+        let weight = self.weight.get().div_ceil(WARM.get());
+        u16::try_from(weight).unwrap_or(u16::MAX)
     }
 }
 
@@ -151,6 +161,16 @@ impl Balancer {
             weight,
         };
         weights.map(share).collect()
+    }
+
+    /// Whether the candidate takes no flow of `caller` while others can, whatever the loads: the caller
+    /// itself, and where each caller has its own instance all but that one.
+    pub fn is_last_resort(&self, caller: InstanceId, index: usize) -> bool {
+        let own = self.own(caller);
+        match &self.lookup {
+            Some(lookup) => lookup.find(caller, own) != Some(index),
+            None => own == Some(index),
+        }
     }
 
     /// The place of `caller` among the candidates, unless it is alone.

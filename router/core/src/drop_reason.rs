@@ -55,4 +55,5 @@ reasons! {
     NotUnderstood = 40, "not_understood", "Core could not parse the packet that the kernel handed up.";
     ServiceDropped = 41, "service_dropped", "A DROP rule of the service table covers the service ID.";
     ErrorWithoutFlow = 42, "error_without_flow", "An ICMP error about a packet of no open flow.";
+    NoEgress = 43, "no_egress", "The destination lies outside, where the caller's `egress` does not lead.";
 }

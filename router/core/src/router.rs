@@ -14,6 +14,7 @@ mod instances;
 mod liveness;
 mod naming;
 mod observation;
+mod outside;
 mod processor;
 mod recover;
 mod rollout;

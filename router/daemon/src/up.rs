@@ -91,6 +91,8 @@ async fn run_claimed(
         mut datapath,
         networks,
     } = adoption::adopt(&directories, slots_max(&options)).await?;
+    let cgroup = cgroup_root.join(format!("margay-{:08x}", found.recorded.host_tag));
+    leftovers::clear_cgroups(&cgroup, &found.statuses).await?;
     let names = Arc::new(ArcSwap::from_pointee(NamesSnapshot::default()));
     let resolver = Resolver::spawn_forwarding(names.clone(), outside_of(&options))
         .context("cannot start the resolver")?;
@@ -118,7 +120,7 @@ async fn run_claimed(
     let world = Arc::new(World {
         watchers: Arc::new(watchers),
         directories,
-        cgroup: cgroup_root.join(format!("margay-{:08x}", found.recorded.host_tag)),
+        cgroup,
         router: router.clone(),
         resolver,
         names,

@@ -99,6 +99,12 @@ fn python(host: &Host, caller: &str, words: &[&str]) -> String {
     host.run(caller, &command).unwrap().trim().to_owned()
 }
 
+fn explained(host: &Host, caller: &str, target: &str) -> serde_json::Value {
+    let mut command = host.margay(&["explain", "--json", target, "--as", caller]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 #[test]
 fn outside_is_reached_by_those_who_may_and_reaches_no_one_by_itself() {
     let host = Host::without_daemon().unwrap();
@@ -129,6 +135,18 @@ fn outside_is_reached_by_those_who_may_and_reaches_no_one_by_itself() {
     assert_eq!(
         dig(&host, "1.roamer", "homebody.matrix", "A")[0],
         "NXDOMAIN"
+    );
+
+    assert_eq!(
+        explained(&host, "1.roamer", "192.0.2.1:80")["verdict"],
+        "leaves"
+    );
+    let stays = explained(&host, "1.homebody", "192.0.2.1:80");
+    assert_eq!(stays["reason"], "no_egress", "{stays:#}");
+    let drops = host.drops().unwrap();
+    assert!(
+        drops["no_egress"] >= 1,
+        "it was told by its own name: {drops:?}"
     );
 
     // The daemon's end stops none of it, and its next start repairs what others took away.

@@ -90,6 +90,15 @@ pub(super) struct Service {
     callers: BTreeSet<InstanceId>,
 }
 
+/// The priority of those among whom the caller chooses (RFC 2782, "Priority").
+const FIRST: u16 = 0;
+
+/// The priority of those whom it calls when none of them answers.
+const LAST_RESORT: u16 = 1;
+
+/// The weight of a target that is the only one: there is nothing to choose (RFC 2782, "Weight").
+const WEIGHT_OF_ONE: u16 = 0;
+
 /// Whose an address is.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Holder {
@@ -308,6 +317,8 @@ impl Service {
         if let Some(called) = self.vip {
             return Answer::Targets(vec![ServiceTarget {
                 name: self.whole_name(),
+                priority: FIRST,
+                weight: WEIGHT_OF_ONE,
                 port: port.port,
                 called,
             }]);
@@ -317,10 +328,19 @@ impl Service {
         }
         let targets = self.order(caller, draw).map(|index| ServiceTarget {
             name: self.instance_name(self.instances[self.places[index]].ordinal),
+            priority: match self.balancer.is_last_resort(caller, index) {
+                true => LAST_RESORT,
+                false => FIRST,
+            },
+            weight: self.balancer.candidates()[index].declared_weight(),
             port: port.port,
             called: self.called[index],
         });
-        Answer::Targets(targets.collect())
+        let mut targets: Vec<ServiceTarget> = targets.collect();
+        if let [only] = &mut targets[..] {
+            only.weight = WEIGHT_OF_ONE;
+        }
+        Answer::Targets(targets)
     }
 
     /// Whether any port of it is of this transport.
