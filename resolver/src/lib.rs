@@ -41,6 +41,7 @@ mod responder;
 #[cfg(test)]
 mod sample;
 mod sources;
+mod under_way;
 mod upstream;
 mod worker;
 
