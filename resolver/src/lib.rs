@@ -36,6 +36,7 @@ mod forward;
 mod handle;
 mod host;
 mod limits;
+mod plain;
 mod reply;
 mod responder;
 #[cfg(test)]
