@@ -19,7 +19,7 @@ pub(crate) const PLAIN_UDP_REPLY_BYTES_MAX: u16 = 512;
 
 /// How long an answer may be cached, in seconds: a name binds anew at each first packet, so a stale
 /// answer only costs balance, yet a second is all that a burst of look-ups needs.
-const ANSWER_SECONDS: u32 = 1;
+pub(crate) const ANSWER_SECONDS: u32 = 1;
 
 /// How long a negative answer may be cached, in seconds (RFC 2308 section 5): a service that has
 /// just been applied should be found at the next try.

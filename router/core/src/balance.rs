@@ -14,6 +14,7 @@ pub use maglev::Lookup;
 use crate::composition::Balance;
 use crate::id::InstanceId;
 use draw::{in_turn, scale};
+use smallvec::SmallVec;
 use std::cmp::Ordering;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -66,9 +67,9 @@ pub struct Share {
 #[derive(Clone, Debug)]
 pub struct Balancer {
     balance: Balance,
-    candidates: Vec<Candidate>,
+    candidates: SmallVec<[Candidate; 1]>,
     /// Each candidate's end on a line on which they lie side by side, each as long as its weight.
-    ends: Vec<u64>,
+    ends: SmallVec<[u64; 1]>,
     /// How loaded each is; comparable within this balancer only.
     loads: Vec<u64>,
     /// Where each caller is sent, if that is fixed.
@@ -91,7 +92,7 @@ impl Balancer {
             ends: ends.collect(),
             loads: loads(balance, &candidates),
             lookup: None,
-            candidates,
+            candidates: candidates.into_iter().collect(),
         }
     }
 

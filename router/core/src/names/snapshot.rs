@@ -9,6 +9,7 @@ use crate::id::{InstanceId, Version};
 use crate::name::{AutomatonName, ZONE};
 use foldhash::fast::FixedState;
 use rpds::HashTrieMapSync;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub struct NamesSnapshot {
     pub(super) plan: Option<AddressPlan>,
     /// Who may ask for names of other zones.
     outgoing: Arc<BTreeSet<InstanceId>>,
-    services: SharedMap<AutomatonName, Arc<Service>>,
+    services: SharedMap<AutomatonName, Service>,
     holders: SharedMap<IpAddr, Holder>,
 }
 
@@ -75,19 +76,23 @@ pub struct NamedInstance {
 }
 
 /// A service in the shape that answers are made from: candidates and addresses side by side.
+///
+/// A look-up's time goes into memory that is fetched: of most services there is one instance and there
+/// are two callers at most, and these lie in the service itself.
 #[derive(Debug)]
 pub(super) struct Service {
-    name: AutomatonName,
-    declaration: Arc<Declaration>,
-    vip: Option<VirtualIp>,
+    /// In order.
+    callers: SmallVec<[InstanceId; 2]>,
     /// Balances between the ready instances.
     balancer: Balancer,
     /// What is called to reach each candidate.
-    called: Vec<VirtualIp>,
+    called: SmallVec<[VirtualIp; 1]>,
+    vip: Option<VirtualIp>,
+    name: AutomatonName,
+    declaration: Arc<Declaration>,
     /// Each candidate's place among `instances`.
     places: Vec<usize>,
     instances: Vec<NamedInstance>,
-    callers: BTreeSet<InstanceId>,
 }
 
 /// The priority of those among whom the caller chooses (RFC 2782, "Priority").
@@ -165,16 +170,14 @@ impl NamesSnapshot {
             hold(vip.v6.into(), None);
         }
         let service = Service::from(service);
-        self.services
-            .insert_mut(service.name.clone(), Arc::new(service));
+        self.services.insert_mut(service.name.clone(), service);
     }
 
     /// Forgets a service and whose its addresses were.
     pub fn remove(&mut self, name: &AutomatonName) {
-        let Some(service) = self.services.get(name).map(Arc::clone) else {
+        let Some(service) = self.services.get(name) else {
             return;
         };
-        self.services.remove_mut(name);
         let vips = service.vip.into_iter();
         let vips = vips.flat_map(|vip| [IpAddr::from(vip.v4), vip.v6.into()]);
         for addr in service.instances.iter().flat_map(addresses).chain(vips) {
@@ -184,6 +187,7 @@ impl NamesSnapshot {
                 self.holders.remove_mut(&addr);
             }
         }
+        self.services.remove_mut(name);
     }
 
     /// All that it holds but loads, in order.
@@ -206,7 +210,7 @@ impl NamesSnapshot {
     /// The service of this name, if `caller` may see it.
     pub(super) fn service(&self, name: &str, caller: InstanceId) -> Option<&Service> {
         let service = self.services.get(name)?;
-        service.callers.contains(&caller).then_some(service)
+        service.is_seen_by(caller).then_some(service)
     }
 
     /// The name of whoever holds `addr`, if it is the caller itself or `caller` may see it.
@@ -216,7 +220,7 @@ impl NamesSnapshot {
         let own = holder
             .instance
             .is_some_and(|(instance, _)| instance == caller);
-        let seen = own || service.callers.contains(&caller);
+        let seen = own || service.is_seen_by(caller);
         seen.then(|| match holder.instance {
             Some((_, ordinal)) => service.instance_name(ordinal),
             None => service.whole_name(),
@@ -256,12 +260,16 @@ impl From<NamedService> for Service {
             balancer: service.balancer,
             places,
             instances: service.instances,
-            callers: service.callers,
+            callers: service.callers.into_iter().collect(),
         }
     }
 }
 
 impl Service {
+    fn is_seen_by(&self, caller: InstanceId) -> bool {
+        self.callers.binary_search(&caller).is_ok()
+    }
+
     /// What the service's own name holds.
     pub(super) fn answer(&self, caller: InstanceId, kind: QuestionKind, draw: Draw) -> Answer {
         let called = || self.order(caller, draw).map(|index| self.called[index]);
