@@ -21,6 +21,7 @@ use margay_keeper::{
 };
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
@@ -54,10 +55,16 @@ pub struct Adopted {
     pub datapath: Datapath,
     /// Makes and takes away instances' networks.
     pub networks: Networks,
+    /// The control group below which each instance has its own.
+    pub cgroup: PathBuf,
 }
 
 /// Opens what an earlier run left on disk, at the keeper and in the kernel, or makes it.
-pub async fn adopt(directories: &Directories, slots_max: u32) -> Result<Adopted> {
+pub async fn adopt(
+    directories: &Directories,
+    cgroup_root: &Path,
+    slots_max: u32,
+) -> Result<Adopted> {
     let (journal, recorded) = Journal::open(&directories.journal())?;
     leftovers::clear_files(directories, &recorded)?;
     let mut keeper = start_keeper(directories)?;
@@ -74,6 +81,8 @@ pub async fn adopt(directories: &Directories, slots_max: u32) -> Result<Adopted>
     let links = datapath.instance_links()?;
     let kernel = (&mut datapath, &links);
     leftovers::clear(&keeper, kernel, &recorded, &statuses, &mut networks).await?;
+    let cgroup = cgroup_root.join(format!("margay-{:08x}", recorded.host_tag));
+    leftovers::clear_cgroups(&cgroup, &statuses).await?;
     let found = Found {
         recorded,
         statuses,
@@ -87,6 +96,7 @@ pub async fn adopt(directories: &Directories, slots_max: u32) -> Result<Adopted>
         tap,
         datapath,
         networks: Networks::new(links),
+        cgroup,
     })
 }
 

@@ -90,9 +90,8 @@ async fn run_claimed(
         tap,
         mut datapath,
         networks,
-    } = adoption::adopt(&directories, slots_max(&options)).await?;
-    let cgroup = cgroup_root.join(format!("margay-{:08x}", found.recorded.host_tag));
-    leftovers::clear_cgroups(&cgroup, &found.statuses).await?;
+        cgroup,
+    } = adoption::adopt(&directories, &cgroup_root, slots_max(&options)).await?;
     let names = Arc::new(ArcSwap::from_pointee(NamesSnapshot::default()));
     let resolver = Resolver::spawn_forwarding(names.clone(), outside_of(&options))
         .context("cannot start the resolver")?;
