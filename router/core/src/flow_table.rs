@@ -309,6 +309,17 @@ impl FlowTable {
         }
     }
 
+    /// Closes a flow that is over as far as was read: unless its keys are used again meanwhile.
+    fn close_unused(&mut self, flow: &Flow) {
+        match self.outputs.back_mut() {
+            Some(Output::CloseUnused(flows)) => flows.push(flow.spent()),
+            _ => {
+                let flows = vec![flow.spent()];
+                self.outputs.push_back(Output::CloseUnused(flows));
+            }
+        }
+    }
+
     /// The direction that `key` belongs to, if its flow is open.
     pub fn direction(&self, key: &FlowKey) -> Option<&DirectionEntry> {
         let entries = &self.find(key)?.entries;
@@ -469,7 +480,9 @@ impl FlowTable {
         match flow.verdict(now) {
             Verdict::Ended => {
                 let end = FlowEnd::by_itself(flow);
-                self.close(pair, end, now);
+                if let Some(flow) = self.remove(pair, end, now) {
+                    self.close_unused(&flow);
+                }
             }
             Verdict::LookAgain(at) => {
                 self.reschedule(pair, at);

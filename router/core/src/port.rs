@@ -93,6 +93,9 @@ pub enum Input {
     PairsTaken(Vec<TakenPair>),
     /// Answer to [`Output::ReadTaken`], for each pair; `None`: no flow holds it.
     TakenRead(Vec<(SlotIndex, Option<TakenFlow>)>),
+    /// Answer to [`Output::CloseUnused`]: flows that began in the entries of others that were over,
+    /// and what was counted of these alone.
+    FlowsReused(Vec<TakenFlow>),
     /// Somebody is about to look at the flow table: it shall know every flow.
     FlowsWanted,
 }
@@ -139,6 +142,10 @@ pub enum Output {
     OpenFlow(FlowEntries),
     /// Delete both directions of these flows.
     CloseFlows(Vec<FlowKeys>),
+    /// Delete both directions of those of these flows through which nothing passed since they were
+    /// read. The entries of others stand, and count for the next from then on: answered, if there
+    /// are any, by [`Input::FlowsReused`] before any other input.
+    CloseUnused(Vec<SpentFlow>),
     /// Send an upcalled frame back into the kernel, where it now finds its flow.
     Forward(Frame),
     /// Deliver an IP packet that core made (RST, ICMP) to an instance.
@@ -369,6 +376,19 @@ pub struct FlowKeys {
     pub forward: FlowKey,
     /// Of server to client.
     pub reverse: FlowKey,
+}
+
+/// A flow that is over, as far as was read of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpentFlow {
+    /// By which keys the kernel finds it.
+    pub keys: FlowKeys,
+    /// Slot of client to server.
+    pub forward: SlotIndex,
+    /// Slot of server to client.
+    pub reverse: SlotIndex,
+    /// What core judged by: client to server and back.
+    pub read: (SlotReading, SlotReading),
 }
 
 /// One direction of a flow.

@@ -121,6 +121,7 @@ impl Router {
             }
             Input::PairsTaken(taken) => self.pairs_taken(taken, now),
             Input::TakenRead(read) => self.taken_read(read, now),
+            Input::FlowsReused(reused) => self.flows_reused(reused, now),
             Input::FlowsWanted => {
                 self.flows.want_every_flow();
                 self.drain_flows();

@@ -74,18 +74,23 @@ impl FlowEvents {
     }
 }
 
-/// The counters of a flow that has some, and whose slots still count for it.
+/// The counters of a flow that has some: those that core judged by, where that is how it ended, for
+/// whatever passed since belongs to the next; else what its slots count now.
 fn counted(event: &FlowEvent, datapath: &Datapath) -> (SlotReading, SlotReading) {
-    let flow = match event {
-        FlowEvent::Flow { change, .. } => match change {
-            FlowChange::Opened(_) | FlowChange::Closed(_, FlowEnd::KernelRefused) => None,
-            FlowChange::Changed(flow) | FlowChange::Closed(flow, _) => Some(flow),
-        },
-        FlowEvent::Refused { .. } | FlowEvent::Suppressed(_) => None,
+    let FlowEvent::Flow { change, .. } = event else {
+        return Default::default();
     };
-    let readings = flow.map(|flow| datapath.read_flows(&[flow.slots()]));
-    let reading = readings.and_then(|mut readings| readings.pop());
-    reading.map_or_else(Default::default, |it| (it.forward, it.reverse))
+    match change {
+        FlowChange::Opened(_) | FlowChange::Closed(_, FlowEnd::KernelRefused) => Default::default(),
+        FlowChange::Changed(flow)
+        | FlowChange::Closed(flow, FlowEnd::Finished | FlowEnd::Silent) => {
+            (flow.forward, flow.reverse)
+        }
+        FlowChange::Closed(flow, _) => {
+            let reading = datapath.read_flows(&[flow.slots()]).pop();
+            reading.map_or_else(Default::default, |it| (it.forward, it.reverse))
+        }
+    }
 }
 
 /// One who watches.

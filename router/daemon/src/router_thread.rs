@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use margay_core::moment::Moment;
 use margay_core::names::NamesSnapshot;
-use margay_core::port::{Input, Output};
+use margay_core::port::{Input, Output, SpentFlow};
 use margay_core::router::Router;
 use margay_datapath::datapath::Datapath;
 use margay_datapath::tap::{TAP_QUEUE_FRAMES, UpcallTap};
@@ -293,6 +293,7 @@ impl Running {
                     tracing::warn!(flows = flows.len(), %error, "not all flows closed");
                 }
             }
+            Output::CloseUnused(flows) => self.close_unused(&flows),
             Output::Forward(frame) => log_failure("forward a first packet", tap.forward(frame)),
             Output::Inject { endpoint, packet } => {
                 log_failure("answer a refused packet", tap.inject(endpoint, &packet));
@@ -334,6 +335,16 @@ impl Running {
             // Whatever came before it was carried out by this very thread.
             Output::Withdraw { instance } => self.inputs.push_back(Input::Withdrawn { instance }),
             takes_time => self.slow.push(takes_time),
+        }
+    }
+
+    fn close_unused(&mut self, flows: &[SpentFlow]) {
+        let (reused, closed) = self.thread.datapath.close_unused(flows, now());
+        if let Err(error) = closed {
+            tracing::warn!(flows = flows.len(), %error, "not all flows closed");
+        }
+        if !reused.is_empty() {
+            self.inputs.push_front(Input::FlowsReused(reused));
         }
     }
 

@@ -3,8 +3,10 @@
 #define MARGAY_DELIVER_H
 
 #include "drop.h"
+#include "endpoint.h"
 #include "flow.h"
 #include "rewrite.h"
+#include "upcall.h"
 
 /* The present way to where a flow goes; NULL: there is none. */
 static __always_inline struct location_row *way_of(const struct slot *slot)
@@ -21,15 +23,31 @@ static __always_inline struct location_row *way_of(const struct slot *slot)
 	return way && way->kind == LOCATION_LOCAL ? way : NULL;
 }
 
-/* `flags` are the slot's, or those and SLOT_REWRITE. */
+/* A packet of a flow that is being closed: when it is, user space decides what
+ * becomes of it. One on its way back from there is its sender's to repeat.
+ */
+static __noinline int hand_up_late(struct __sk_buff *skb)
+{
+	__u32 index;
+	struct endpoint *endpoint = endpoint_at(skb->ifindex, &index);
+
+	return endpoint ? upcall(skb, endpoint, index) : drop(DROP_UPCALL_MISS);
+}
+
+/* `more_flags` are 0 or SLOT_REWRITE: beside the slot's own. */
 static __always_inline int deliver(struct __sk_buff *skb, const struct packet *packet,
-				   struct slot *slot, __u32 flags)
+				   struct slot *slot, __u32 more_flags)
 {
 	struct location_row *way = way_of(slot);
+	__u32 flags;
 
 	if (!way)
 		return drop(DROP_NO_LOCATION);
-	flow_account(skb, slot, packet);
+	flags = flow_account(skb, slot, packet) | more_flags;
+	if (unlikely(flags & SLOT_CLOSING)) {
+		flow_discount(skb, slot);
+		return hand_up_late(skb);
+	}
 	if (unlikely(flags & SLOT_REWRITE) && rewrite(skb, packet, &slot->delivered))
 		return drop(DROP_REWRITE_FAILED);
 	return bpf_redirect_peer(way->ifindex, 0);
@@ -38,13 +56,18 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct packet *p
 /* Likewise, for what has no transport header. */
 static __always_inline int deliver_later_fragment(struct __sk_buff *skb,
 						  const struct packet *packet,
-						  struct slot *slot, __u32 flags)
+						  struct slot *slot, __u32 more_flags)
 {
 	struct location_row *way = way_of(slot);
+	__u32 flags;
 
 	if (!way)
 		return drop(DROP_NO_LOCATION);
-	flow_account(skb, slot, packet);
+	flags = flow_account(skb, slot, packet) | more_flags;
+	if (unlikely(flags & SLOT_CLOSING)) {
+		flow_discount(skb, slot);
+		return hand_up_late(skb);
+	}
 	if (flags & SLOT_REWRITE && rewrite_later_fragment(skb, packet, &slot->delivered))
 		return drop(DROP_REWRITE_FAILED);
 	return bpf_redirect_peer(way->ifindex, 0);

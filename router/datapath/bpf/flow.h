@@ -46,17 +46,39 @@ static __always_inline void flow_note_tcp(struct slot *slot, __u8 tcp_flags)
 		__sync_fetch_and_or(&slot->tcp_seen, TCP_SEEN_RST);
 }
 
-/* Counts a packet that is about to be delivered. */
-static __always_inline void flow_account(struct __sk_buff *skb, struct slot *slot,
-					 const struct packet *packet)
+static __always_inline __u64 segments_of(struct __sk_buff *skb)
 {
 	__u32 segments = skb->gso_segs;
 
-	__sync_fetch_and_add(&slot->packets, segments ? segments : 1);
+	return segments ? segments : 1;
+}
+
+/* Counts a packet that is about to be delivered; answers the slot's flags as they
+ * are then.
+ *
+ * User space marks a slot that it closes and then looks at `packets`; here the
+ * packet counts itself and then looks for the mark. Whoever was first, one of the
+ * two sees the other.
+ */
+static __always_inline __u32 flow_account(struct __sk_buff *skb, struct slot *slot,
+					  const struct packet *packet)
+{
+	__u64 before = __sync_fetch_and_add(&slot->packets, segments_of(skb));
+
+	/* An atomic operation whose result is used is a full memory barrier. */
+	asm volatile("" : : "r"(before));
 	__sync_fetch_and_add(&slot->bytes, skb->len);
 	slot->last_seen_ns = bpf_ktime_get_coarse_ns();
 	if (unlikely(packet->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST)))
 		flow_note_tcp(slot, packet->tcp_flags);
+	return *(volatile __u32 *)&slot->flags;
+}
+
+/* Takes back what flow_account() counted. */
+static __always_inline void flow_discount(struct __sk_buff *skb, struct slot *slot)
+{
+	__sync_fetch_and_sub(&slot->packets, segments_of(skb));
+	__sync_fetch_and_sub(&slot->bytes, skb->len);
 }
 
 #endif

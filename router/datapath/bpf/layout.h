@@ -9,7 +9,7 @@
 
 #include <linux/types.h>
 
-#define LAYOUT_VERSION 3
+#define LAYOUT_VERSION 4
 
 /* An IPv6 address, or an IPv4 address as ::ffff:a.b.c.d. */
 union address {
@@ -41,6 +41,7 @@ _Static_assert(sizeof(struct flow_key) == 40, "flow_key");
 enum slot_flags {
 	SLOT_FORWARD = 1 << 0,	/* client to server; else server to client */
 	SLOT_REWRITE = 1 << 1,	/* `delivered` differs from the packet */
+	SLOT_CLOSING = 1 << 2,	/* user space deletes its entry, unless a packet passed */
 };
 
 enum tcp_seen {

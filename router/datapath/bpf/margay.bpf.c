@@ -38,12 +38,12 @@ static __always_inline int miss(struct __sk_buff *skb, const struct packet *pack
 		return TC_ACT_OK;
 	slot = answer_lookup(packet, endpoint, ifindex);
 	if (slot)
-		return deliver(skb, packet, slot, slot->flags | SLOT_REWRITE);
+		return deliver(skb, packet, slot, SLOT_REWRITE);
 	aggregate = aggregate_lookup(packet, endpoint, index);
 	if (aggregate) {
 		slot = flow_open(packet, ifindex, endpoint, index, aggregate);
 		if (slot)
-			return deliver(skb, packet, slot, slot->flags);
+			return deliver(skb, packet, slot, 0);
 	}
 	return upcall(skb, endpoint, index);
 }
@@ -67,8 +67,7 @@ static __always_inline int hand_up(struct __sk_buff *skb, const struct packet *p
 	if (parsed == PARSED_LATER_FRAGMENT) {
 		slot = answer_lookup(packet, endpoint, ifindex);
 		if (slot)
-			return deliver_later_fragment(skb, packet, slot,
-						      slot->flags | SLOT_REWRITE);
+			return deliver_later_fragment(skb, packet, slot, SLOT_REWRITE);
 	}
 	return upcall(skb, endpoint, index);
 }
@@ -90,8 +89,8 @@ static __noinline int not_plain_from_instance(struct __sk_buff *skb)
 	if (slot->ingress_ifindex != skb->ifindex)
 		return drop(DROP_FORGED_SOURCE);
 	if (parsed == PARSED_LATER_FRAGMENT)
-		return deliver_later_fragment(skb, &packet, slot, slot->flags);
-	return deliver(skb, &packet, slot, slot->flags);
+		return deliver_later_fragment(skb, &packet, slot, 0);
+	return deliver(skb, &packet, slot, 0);
 }
 
 /* TCX ingress, host side of an instance's veth: all that the instance sends. */
@@ -109,7 +108,7 @@ int from_instance(struct __sk_buff *skb)
 		return miss(skb, &packet);
 	if (unlikely(slot->ingress_ifindex != skb->ifindex))
 		return drop(DROP_FORGED_SOURCE);
-	return deliver(skb, &packet, slot, slot->flags);
+	return deliver(skb, &packet, slot, 0);
 }
 
 /* The router's packet to an instance, past the flow table. */
@@ -138,8 +137,8 @@ static __noinline int resume_not_plain(struct __sk_buff *skb, __u32 index)
 	if (!slot)
 		return drop(DROP_UPCALL_MISS);
 	if (parsed == PARSED_LATER_FRAGMENT)
-		return deliver_later_fragment(skb, &packet, slot, slot->flags);
-	return deliver(skb, &packet, slot, slot->flags);
+		return deliver_later_fragment(skb, &packet, slot, 0);
+	return deliver(skb, &packet, slot, 0);
 }
 
 /* An upcalled packet on its way back: its flow is open now. Who sent it, the
@@ -156,7 +155,7 @@ static __always_inline int resume(struct __sk_buff *skb, __u32 index)
 	slot = flow_lookup(&packet.key);
 	if (!slot)
 		return drop(DROP_UPCALL_MISS);
-	return deliver(skb, &packet, slot, slot->flags);
+	return deliver(skb, &packet, slot, 0);
 }
 
 /* TCX ingress, upcall TAP: all that the router writes. */

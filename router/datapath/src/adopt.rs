@@ -2,7 +2,7 @@
 
 use crate::flow_maps::{FlowMaps, is_absent};
 use crate::layout::RawKey;
-use crate::slots::{Direction, SlotDescription};
+use crate::slots::{self, Direction, SlotDescription};
 use margay_core::id::SlotIndex;
 use margay_core::moment::Moment;
 use margay_core::port::{AdoptedFlow, FlowEntries};
@@ -29,7 +29,7 @@ struct Found {
 
 impl FlowMaps {
     /// Lists the flows that stand whole, ordered by forward slot; deletes every entry that is not
-    /// part of one (opening and closing stop half-way when the process dies).
+    /// part of one (opening and closing stop half-way when the process dies: marks are taken off too).
     pub(crate) fn adopt(&mut self) -> Result<Vec<AdoptedFlow>, AdoptError> {
         let found = self.scan()?;
         let mut whole = vec![false; found.len()];
@@ -39,6 +39,11 @@ impl FlowMaps {
                 continue;
             };
             (whole[forward], whole[reverse]) = (true, true);
+            for direction in [forward, reverse] {
+                if let Some(row) = self.slots.row(found[direction].slot) {
+                    slots::unmark_closing(row);
+                }
+            }
             adopted.push(flow);
         }
         for (leftover, _) in found.iter().zip(whole).filter(|(_, whole)| !whole) {

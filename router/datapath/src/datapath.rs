@@ -22,7 +22,7 @@ use margay_core::drop_reason::DropReason;
 use margay_core::id::{EndpointIndex, InstanceId, LocationIndex, SlotIndex};
 use margay_core::moment::Moment;
 use margay_core::port::{
-    AdoptedFlow, FlowEntries, FlowKeys, FlowReading, FlowSlots, TakenFlow, TakenPair,
+    AdoptedFlow, FlowEntries, FlowKeys, FlowReading, FlowSlots, SpentFlow, TakenFlow, TakenPair,
 };
 use std::io;
 use std::path::Path;
@@ -150,6 +150,17 @@ impl Datapath {
         self.flows.close(flows)
     }
 
+    /// Deletes both directions of those flows through which nothing passed since they were read, as
+    /// [`Datapath::close_flows`] does. Answers the others: flows that began in the same entries, and
+    /// what was counted of them alone.
+    pub fn close_unused(
+        &mut self,
+        flows: &[SpentFlow],
+        now: Moment,
+    ) -> (Vec<TakenFlow>, Result<(), FlowError>) {
+        self.flows.close_unused(flows, now)
+    }
+
     /// Lets the kernel open flows by itself with these pairs, named by their forward slots. Costs no
     /// system call.
     pub fn supply(&mut self, pairs: &[SlotIndex]) {
@@ -249,6 +260,12 @@ impl Datapath {
     /// How many packets the kernel handed up for this endpoint, ever.
     pub fn upcalls_sent(&self, endpoint: EndpointIndex) -> u64 {
         self.endpoints.upcalls_sent(endpoint)
+    }
+
+    /// The flow table, to be changed step by step.
+    #[cfg(test)]
+    pub(crate) fn flow_maps(&mut self) -> &mut FlowMaps {
+        &mut self.flows
     }
 
     /// One of the loaded programs, to be run on made-up packets.

@@ -11,7 +11,7 @@ use margay_core::id::SlotIndex;
 use margay_core::moment::Moment;
 use margay_core::port::{
     AdoptedFlow, DirectionEntry, FlowEntries, FlowKeys, FlowReading, FlowSlots, SlotReading,
-    TakenFlow,
+    SpentFlow, TakenFlow,
 };
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
@@ -94,6 +94,54 @@ impl FlowMaps {
                 key: both(&flows[index / 2])[index % 2],
                 source,
             })
+    }
+
+    /// Deletes both directions of those flows that nothing passed through since they were read;
+    /// answers the others, which begin anew in the same entries.
+    ///
+    /// Both rows are marked first, and a packet that finds the mark goes up instead. It counts itself
+    /// before it looks for the mark, and here the mark comes before the look at the counts: whichever
+    /// was first, one of the two sees the other, and no packet passes unseen.
+    pub(crate) fn close_unused(
+        &self,
+        flows: &[SpentFlow],
+        now: Moment,
+    ) -> (Vec<TakenFlow>, Result<(), FlowError>) {
+        let mut unused = Vec::with_capacity(flows.len());
+        let mut reused = Vec::new();
+        for flow in flows {
+            if self.mark_unless_used(flow) {
+                unused.push(flow.keys);
+            } else {
+                reused.extend(self.begin_anew(flow, now));
+            }
+        }
+        (reused, self.close(&unused))
+    }
+
+    /// Marks both rows as being closed; tells whether they count what was read of them.
+    pub(crate) fn mark_unless_used(&self, flow: &SpentFlow) -> bool {
+        let directions = self.directions(flow);
+        for (row, _) in directions.iter().flatten() {
+            slots::mark_closing(row);
+        }
+        let mut counted = directions.iter().flatten();
+        counted.all(|(row, read)| slots::counts_only(row, read))
+    }
+
+    /// Leaves the rows to the flow that began in them.
+    pub(crate) fn begin_anew(&self, flow: &SpentFlow, now: Moment) -> Option<TakenFlow> {
+        for (row, read) in self.directions(flow).iter().flatten() {
+            slots::begin_anew(row, read, now);
+        }
+        self.read_taken_one(flow.forward)
+    }
+
+    /// The rows of both directions with what was read of them; `None` beyond the table.
+    fn directions<'a>(&'a self, flow: &'a SpentFlow) -> [Option<(&'a Slot, &'a SlotReading)>; 2] {
+        let (forward, reverse) = &flow.read;
+        let row = |slot: SlotIndex, read| Some((self.slots.row(slot.0)?, read));
+        [row(flow.forward, forward), row(flow.reverse, reverse)]
     }
 
     /// Reads counters; a slot beyond the table has counted nothing.

@@ -8,12 +8,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// `LAYOUT_VERSION` of `bpf/layout.h`.
-pub(crate) const LAYOUT_VERSION: u32 = 3;
+pub(crate) const LAYOUT_VERSION: u32 = 4;
 
 /// `SLOT_FORWARD`: client to server.
 pub(crate) const SLOT_FORWARD: u32 = 1 << 0;
 /// `SLOT_REWRITE`: the packet is delivered otherwise than its sender wrote it.
 pub(crate) const SLOT_REWRITE: u32 = 1 << 1;
+/// `SLOT_CLOSING`: its entry is being deleted, unless a packet passed.
+pub(crate) const SLOT_CLOSING: u32 = 1 << 2;
 
 /// `TCP_SEEN_FIN`.
 pub(crate) const TCP_SEEN_FIN: u32 = 1 << 0;

@@ -1,13 +1,13 @@
 //! Rows of the slot array: describing a direction of a flow to the kernel, and reading it back.
 
 use crate::layout::{
-    ForeignKey, RawKey, SLOT_FORWARD, SLOT_REWRITE, Slot, TCP_SEEN_FIN, TCP_SEEN_RST,
+    ForeignKey, RawKey, SLOT_CLOSING, SLOT_FORWARD, SLOT_REWRITE, Slot, TCP_SEEN_FIN, TCP_SEEN_RST,
 };
 use margay_core::flow_key::FlowKey;
 use margay_core::id::{InstanceId, LocationIndex, SlotIndex};
 use margay_core::moment::Moment;
 use margay_core::port::{DirectionEntry, FlowEntries, SlotReading};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// Which way a slot leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +126,29 @@ impl SlotDescription {
             location: LocationIndex(self.location),
         })
     }
+}
+
+/// Has packets that come from now on go up, since their flow is being closed.
+pub(crate) fn mark_closing(slot: &Slot) {
+    slot.flags.fetch_or(SLOT_CLOSING, SeqCst);
+}
+
+/// Takes the mark off a row whose flow stays.
+pub(crate) fn unmark_closing(slot: &Slot) {
+    slot.flags.fetch_and(!SLOT_CLOSING, SeqCst);
+}
+
+/// Whether no packet was counted since `read` was.
+pub(crate) fn counts_only(slot: &Slot, read: &SlotReading) -> bool {
+    slot.packets.load(SeqCst) == read.packets
+}
+
+/// Has a row count, as of a flow that was opened now, only what it counted since `read` was.
+pub(crate) fn begin_anew(slot: &Slot, read: &SlotReading, now: Moment) {
+    slot.packets.fetch_sub(read.packets, Relaxed);
+    slot.bytes.fetch_sub(read.bytes, Relaxed);
+    slot.opened_ns.store(now.as_nanos(), Relaxed);
+    unmark_closing(slot);
 }
 
 /// What the kernel counted in `slot`.

@@ -6,7 +6,9 @@ use crate::choice::Choice;
 use crate::flow_key::FlowKey;
 use crate::id::{InstanceId, LocationIndex};
 use crate::moment::Moment;
-use crate::port::{AdoptedFlow, DirectionEntry, FlowEntries, FlowSlots, SlotReading, TakenFlow};
+use crate::port::{
+    AdoptedFlow, DirectionEntry, FlowEntries, FlowSlots, SlotReading, SpentFlow, TakenFlow,
+};
 use std::time::Duration;
 
 /// How long a connection's first segment may go unanswered before its server counts as silent: by
@@ -94,6 +96,16 @@ impl Flow {
             forward_key: self.entries.forward.key,
             forward: self.entries.forward.slot,
             reverse: self.entries.reverse.slot,
+        }
+    }
+
+    /// What the kernel must know to close it only if nothing passed since it was read.
+    pub(super) fn spent(&self) -> SpentFlow {
+        SpentFlow {
+            keys: self.entries.keys(),
+            forward: self.entries.forward.slot,
+            reverse: self.entries.reverse.slot,
+            read: (self.forward, self.reverse),
         }
     }
 

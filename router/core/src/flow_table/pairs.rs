@@ -106,6 +106,15 @@ impl PairPool {
         self.resting.push_back((now, pair));
     }
 
+    /// Takes a certain pair that rests, mostly since a moment ago. Tells whether it could.
+    pub(super) fn take_back(&mut self, pair: Pair) -> bool {
+        let place = self
+            .resting
+            .iter()
+            .rposition(|(_, resting)| *resting == pair);
+        place.and_then(|place| self.resting.remove(place)).is_some()
+    }
+
     /// Takes a certain pair, above all that were ever taken; those that are passed over rest. Tells
     /// whether it could.
     pub(super) fn reserve(&mut self, pair: Pair, now: Moment) -> bool {
@@ -145,6 +154,20 @@ mod tests {
         let given: BTreeSet<_> = std::iter::from_fn(|| pool.take(later)).collect();
         assert_eq!(given.len(), 9);
         assert!(!given.contains(&Pair(2)));
+    }
+
+    #[test]
+    fn a_pair_that_is_taken_back_is_not_given() {
+        let mut pool = PairPool::new(4);
+        let now = Moment::from_nanos(5);
+        let all: Vec<_> = std::iter::from_fn(|| pool.take(now)).collect();
+        for pair in &all {
+            pool.give_back(*pair, now);
+        }
+        assert!(pool.take_back(all[1]));
+        assert!(!pool.take_back(all[1]), "it rests no more");
+        let given: BTreeSet<_> = std::iter::from_fn(|| pool.take(now + PAIR_REST)).collect();
+        assert_eq!(given, BTreeSet::from([all[0], all[2], all[3]]));
     }
 
     proptest! {

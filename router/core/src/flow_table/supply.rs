@@ -8,7 +8,7 @@ use super::pairs::{Pair, PairPool};
 use super::{Flow, FlowChange, FlowEnd, FlowTable, READ_BATCH_MAX};
 use crate::id::{InstanceId, SlotIndex};
 use crate::moment::Moment;
-use crate::port::{Output, Supplied, TakenFlow, TakenPair};
+use crate::port::{FlowEntries, Output, Supplied, TakenFlow, TakenPair};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -201,7 +201,25 @@ impl FlowTable {
         self.tell(|| FlowChange::Closed(flow.clone(), end));
         self.release(&flow.entries);
         self.pairs.give_back(flow.pair(), now);
-        self.close_entries(&flow.entries);
+        match ended {
+            true => self.close_unused(flow),
+            false => self.close_entries(&flow.entries),
+        }
+    }
+
+    /// Counts a flow that began in the entries of one that was over, before it is looked at; tells
+    /// whether it could. Its pair was given back just now, and rests no more.
+    pub fn hold_again(&mut self, entries: &FlowEntries) -> bool {
+        let pair = Pair::of(entries.forward.slot, entries.reverse.slot);
+        let rested = pair.is_some_and(|pair| self.pairs.take_back(pair));
+        debug_assert!(
+            rested,
+            "{entries:?} is told before its slots are used again"
+        );
+        if rested {
+            self.hold(entries.client, entries.server);
+        }
+        rested
     }
 
     /// Takes back a pair that turned out to hold no flow.

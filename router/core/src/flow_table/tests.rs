@@ -52,6 +52,7 @@ fn drain(table: &mut FlowTable) -> Vec<Output> {
 fn closed(outputs: &[Output]) -> usize {
     let flows = |output: &Output| match output {
         Output::CloseFlows(flows) => flows.len(),
+        Output::CloseUnused(flows) => flows.len(),
         _ => 0,
     };
     outputs.iter().map(flows).sum()
@@ -90,8 +91,10 @@ fn run(
                     });
                     table.handle_input(FlowInput::Read(readings.collect()), now);
                 }
-                Output::CloseFlows(flows) => closes += flows.len(),
-                other => panic!("{other:?}"),
+                other => {
+                    assert!(closed(std::slice::from_ref(&other)) > 0, "{other:?}");
+                    closes += closed(&[other]);
+                }
             }
         }
         closes += closed(&drain(table));

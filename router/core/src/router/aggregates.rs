@@ -237,6 +237,18 @@ impl Router {
         self.judge(now);
         self.translate_waiting(now);
     }
+
+    /// Goes on with flows that began in the entries of others that were over: the kernel opened them
+    /// as much as any that it takes of its supply.
+    pub(super) fn flows_reused(&mut self, reused: Vec<TakenFlow>, now: Moment) {
+        let read = reused.into_iter().filter_map(|taken| {
+            let pair = taken.flow.entries.forward.slot;
+            let held = self.flows.hold_again(&taken.flow.entries);
+            held.then_some((pair, Some(taken)))
+        });
+        let read = read.collect();
+        self.taken_read(read, now);
+    }
 }
 
 /// The cell that says when the decisions of a service end.

@@ -5,6 +5,7 @@
 mod adoption;
 mod aggregates;
 mod answer;
+mod closing;
 mod extensions;
 mod flow_table;
 mod fragments;

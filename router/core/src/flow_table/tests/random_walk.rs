@@ -1,6 +1,7 @@
 //! Whatever happens to the flow table, in whatever order, its invariants hold.
 
 use super::*;
+use crate::port::{SpentFlow, TakenFlow};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -11,6 +12,8 @@ enum Step {
     Refuse(u8),
     ProgramEnded(u8),
     NetworkGone(u8),
+    /// From now on, whether a packet passes just before a flow that is over is closed.
+    Reuse(bool),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -26,6 +29,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => any::<u8>().prop_map(Step::Refuse),
         1 => (1u8..5).prop_map(Step::ProgramEnded),
         1 => (1u8..5).prop_map(Step::NetworkGone),
+        2 => any::<bool>().prop_map(Step::Reuse),
     ]
 }
 
@@ -80,6 +84,31 @@ fn apply(table: &mut FlowTable, step: &Step, now: &mut Moment) {
         Step::NetworkGone(instance) => {
             table.handle_input(FlowInput::NetworkGone(InstanceId(instance.into())), *now);
         }
+        Step::Reuse(_) => {}
+    }
+}
+
+/// Goes on with the flows of `before` that were to be closed, if nothing passed: a packet did.
+fn reuse(table: &mut FlowTable, before: &[FlowEntries], outputs: &[Output], now: Moment) {
+    let spent = outputs.iter().flat_map(|output| match output {
+        Output::CloseUnused(flows) => &flows[..],
+        _ => &[],
+    });
+    for SpentFlow { keys, .. } in spent {
+        let mut open = before.iter().filter(|entries| entries.keys() == *keys);
+        let entries = open.next().expect("only what was open is closed").clone();
+        assert!(table.hold_again(&entries));
+        let taken = TakenFlow {
+            flow: AdoptedFlow {
+                entries,
+                opened: now,
+            },
+            forward: slot(1, now),
+            reverse: SlotReading::default(),
+        };
+        let (flow, ended) = table.look(taken, now);
+        assert!(!ended, "it began just now");
+        table.enter(flow);
     }
 }
 
@@ -106,9 +135,17 @@ proptest! {
     fn invariants_hold_after_every_step(steps in proptest::collection::vec(any_step(), 1..120)) {
         let mut table = table(24);
         let mut now = at(0);
+        let mut reuses = false;
         for step in &steps {
+            let before: Vec<_> = table.iter().map(|flow| flow.entries.clone()).collect();
+            if let Step::Reuse(from_now_on) = step {
+                reuses = *from_now_on;
+            }
             apply(&mut table, step, &mut now);
-            drain(&mut table);
+            let outputs = drain(&mut table);
+            if reuses {
+                reuse(&mut table, &before, &outputs, now);
+            }
             check_invariants(&table);
         }
     }

@@ -4,7 +4,8 @@ use super::world::{Kind, World, config};
 use super::{SHOP, probed};
 use crate::address::Ipv4Block;
 use crate::drop_reason::DropReason;
-use crate::flow_table::FlowLimits;
+use crate::flow_event::{FlowEvent, Interest};
+use crate::flow_table::{FlowChange, FlowLimits};
 use crate::port::{Input, Output, SlotReading};
 use crate::router::RouterConfig;
 use std::collections::BTreeMap;
@@ -37,11 +38,12 @@ fn spread(
     taken
 }
 
-/// Lets packets pass in both directions of every flow, the last ones with FIN if it `ends`.
-fn count_packets(world: &mut World, ends: bool) {
+/// Lets packets pass in both directions of every flow, the last ones with FIN if it `ends`; `packets`
+/// so far.
+fn count_packets(world: &mut World, packets: u64, ends: bool) {
     let reading = SlotReading {
-        packets: 4,
-        bytes: 400,
+        packets,
+        bytes: 100 * packets,
         last_seen: world.now,
         fin_seen: ends,
         rst_seen: false,
@@ -49,6 +51,21 @@ fn count_packets(world: &mut World, ends: bool) {
     for key in world.flows.keys() {
         world.counters.insert(*key, (reading, reading));
     }
+}
+
+/// How many packets each flow had that was told as closed.
+fn told_as_closed(world: &World) -> Vec<u64> {
+    let told = world.log.iter().filter_map(|output| match output {
+        Output::Observed(event) => match &**event {
+            FlowEvent::Flow {
+                change: FlowChange::Closed(flow, _),
+                ..
+            } => Some(flow.forward.packets),
+            _ => None,
+        },
+        _ => None,
+    });
+    told.collect()
 }
 
 #[test]
@@ -155,10 +172,63 @@ fn short_connections_are_closed_after_one_look() {
     let mut world = World::with(SHOP);
     let to = world.called("1.web");
     spread(&mut world, to, 0..100);
-    count_packets(&mut world, true);
+    count_packets(&mut world, 4, true);
     world.pass(Duration::from_secs(2));
     assert!(world.flows.is_empty());
     assert!(world.router.flows().is_empty());
+}
+
+/// ```text
+///   core reads: over  |  the client's SYN passes  |  core has it closed, if nothing passed
+/// ```
+#[test]
+fn ports_used_again_while_their_flow_is_closed_are_a_new_flow() {
+    let mut world = World::with(SHOP);
+    world.tell(Input::Observe(Interest {
+        flows: true,
+        refusals: false,
+    }));
+    let to = world.called("1.web");
+    spread(&mut world, to, 0..9);
+    count_packets(&mut world, 4, true);
+    world.pass(Duration::from_secs(1));
+    world.prompt = false;
+    world.pass(Duration::from_secs(1));
+    count_packets(&mut world, 6, false);
+    world.prompt = true;
+    world.log.clear();
+    world.tell(Input::FlowsWanted);
+
+    assert_eq!((world.router.flows().len(), world.flows.len()), (9, 9));
+    assert!(world.counters.values().all(|(there, _)| there.packets == 2));
+    assert_eq!(world.router.services()[3].instances[0].flows, 9);
+    assert_eq!(told_as_closed(&world), [4; 9]);
+    world.pass(Duration::from_secs(60));
+    assert_eq!(world.flows.len(), 9);
+    count_packets(&mut world, 5, true);
+    world.pass(Duration::from_secs(60));
+    assert!(world.flows.is_empty());
+    assert_eq!(world.router.services()[3].instances[0].flows, 0);
+}
+
+/// Closes that must be are not put off by packets.
+#[test]
+fn ports_used_again_do_not_outlive_their_permission() {
+    let mut world = World::with(SHOP);
+    let to = world.called("1.web");
+    spread(&mut world, to, 0..9);
+    count_packets(&mut world, 4, true);
+    world.pass(Duration::from_secs(1));
+    world.prompt = false;
+    world.pass(Duration::from_secs(1));
+    count_packets(&mut world, 6, false);
+    let without = SHOP
+        .replace("version = 1", "version = 2")
+        .replacen("needs = [\"web\"]", "", 1);
+    world.apply(&without).unwrap();
+    world.prompt = true;
+    world.tell(Input::FlowsWanted);
+    assert!(world.flows.is_empty());
 }
 
 #[test]
@@ -177,7 +247,7 @@ fn lasting_flows_of_the_kernel_are_kept() {
     let mut world = World::with(SHOP);
     let to = world.called("1.web");
     spread(&mut world, to, 0..20);
-    count_packets(&mut world, false);
+    count_packets(&mut world, 4, false);
     world.pass(Duration::from_secs(3_600));
     assert_eq!(world.router.flows().len(), 20);
 }

@@ -289,9 +289,10 @@ fn disturb(world: &mut World, step: &Step, live: Vec<InstanceId>) {
         }
         Step::Count { flow, fin, rst } => {
             if let Some(forward) = pick(world.flows.keys().copied(), flow) {
+                let (before, _) = world.counters.get(&forward).copied().unwrap_or_default();
                 let reading = SlotReading {
-                    packets: 4,
-                    bytes: 240,
+                    packets: before.packets + 4,
+                    bytes: before.bytes + 240,
                     last_seen: world.now,
                     fin_seen: fin,
                     rst_seen: rst,

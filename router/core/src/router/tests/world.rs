@@ -14,7 +14,8 @@ use crate::name::{AutomatonName, InstanceName};
 use crate::packet::{Packet, Upcalled};
 use crate::port::{
     AdoptedFlow, DirectionEntry, FlowEntries, FlowKeys, FlowReading, Frame, Input, InstancePlan,
-    Output, Record, Recovery, RemovedInstance, RunningInstance, ServiceVip, SlotReading, TakenFlow,
+    Output, Record, Recovery, RemovedInstance, RunningInstance, ServiceVip, SlotReading, SpentFlow,
+    TakenFlow,
 };
 use crate::router::{Router, RouterConfig};
 use etherparse::PacketBuilder;
@@ -52,6 +53,8 @@ pub(super) struct World {
     /// Everything that was asked for since it was taken last.
     pub(super) log: Vec<Output>,
     closed: BTreeMap<SlotIndex, Moment>,
+    /// Flows that are in the place of others that were over.
+    reused: Vec<TakenFlow>,
     /// Virtual IPs of services, and when each was given up.
     pub(super) vips: BTreeMap<AutomatonName, (Ipv4Addr, Option<Moment>)>,
     /// Removed instances and when each was removed.
@@ -86,6 +89,7 @@ impl World {
             kernel: Kernel::default(),
             log: Vec::new(),
             closed: BTreeMap::new(),
+            reused: Vec::new(),
             vips: BTreeMap::new(),
             removed: Vec::new(),
             next_device: 10,
@@ -159,6 +163,15 @@ impl World {
     }
 
     pub(super) fn drain(&mut self) {
+        self.drain_outputs();
+        while !self.reused.is_empty() {
+            let reused = Input::FlowsReused(std::mem::take(&mut self.reused));
+            self.router.handle_input(reused, self.now);
+            self.drain_outputs();
+        }
+    }
+
+    fn drain_outputs(&mut self) {
         let mut published = false;
         while let Some(output) = self.router.poll_output() {
             let last = matches!(output, Output::Withdraw { .. });
@@ -213,6 +226,7 @@ impl World {
             },
             Output::OpenFlow(entries) => self.open(entries),
             Output::CloseFlows(flows) => self.close(flows),
+            Output::CloseUnused(flows) => self.close_unused(flows),
             Output::Forward(frame) => {
                 let key = match Upcalled::parse(frame.packet()).unwrap() {
                     Upcalled::Packet(packet) => packet.key,
@@ -277,6 +291,26 @@ impl World {
             self.counters.remove(&keys.forward);
             self.closed.insert(entries.forward.slot, self.now);
             self.closed.insert(entries.reverse.slot, self.now);
+        }
+    }
+
+    /// Closes those that were not counted since; the others go on, with what is theirs.
+    fn close_unused(&mut self, flows: &[SpentFlow]) {
+        for SpentFlow { keys, read, .. } in flows {
+            let counted = self.counters.entry(keys.forward).or_default();
+            let packets = |(forward, reverse): &(SlotReading, SlotReading)| {
+                (forward.packets, reverse.packets)
+            };
+            if packets(counted) == packets(read) {
+                self.close(&[*keys]);
+                continue;
+            }
+            for (counted, read) in [(&mut counted.0, &read.0), (&mut counted.1, &read.1)] {
+                counted.packets -= read.packets;
+                counted.bytes -= read.bytes;
+            }
+            let pair = self.flows[&keys.forward].forward.slot;
+            self.reused.extend(self.read_taken(pair));
         }
     }
 
