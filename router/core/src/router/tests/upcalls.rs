@@ -258,6 +258,7 @@ fn pages_of_flows_follow_each_other_without_gap_or_repetition() {
     for port in 0..25 {
         world.call("1.shopper", 4_000 + port, to, Kind::Udp(443));
     }
+    world.tell(Input::FlowsWanted);
     let all: Vec<_> = world.router.flows().iter().map(|flow| flow.key).collect();
     assert_eq!(all.len(), 25);
     for count in [1, 7, 25, 100] {
