@@ -56,6 +56,7 @@ counts! {
     NotAQuery = dropped_not_a_query, "Messages that are responses; replying could make a loop.";
     NotEncodable = dropped_not_encodable, "Replies that the codec refused to write.";
     SendRefused = dropped_send_refused, "Datagrams that the kernel refused to send.";
+    AskerGone = dropped_asker_gone, "Replies from elsewhere whose asker was gone: its instance removed or its connection closed.";
     ReceiveFailed = receive_failed, "Reads from a UDP socket that failed.";
     Accepted = connections_accepted, "TCP connections accepted.";
     AcceptFailed = accept_failed, "Accepts that failed; they are tried again.";

@@ -19,7 +19,7 @@ pub(crate) const PLAIN_UDP_REPLY_BYTES_MAX: u16 = 512;
 
 /// How long an answer may be cached, in seconds: a name binds anew at each first packet, so a stale
 /// answer only costs balance, yet a second is all that a burst of look-ups needs.
-const ANSWER_SECONDS: u32 = 1;
+pub(crate) const ANSWER_SECONDS: u32 = 1;
 
 /// How long a negative answer may be cached, in seconds (RFC 2308 section 5): a service that has
 /// just been applied should be found at the next try.
@@ -196,10 +196,8 @@ fn absolute(text: &str) -> Result<Name, ProtoError> {
     Ok(name)
 }
 
-/// The record of a port's target; all targets of one answer are alike to whoever chooses by weight.
 fn service_location(target: &ServiceTarget, name: Name) -> RData {
-    let (priority, weight) = (0, 1);
-    RData::SRV(SRV::new(priority, weight, target.port, name))
+    RData::SRV(SRV::new(target.priority, target.weight, target.port, name))
 }
 
 fn addresses_of(name: Name, called: VirtualIp) -> [Record; 2] {

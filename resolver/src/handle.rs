@@ -75,10 +75,11 @@ impl Resolver {
         let poll = Poll::new().map_err(ResolverError::Poll)?;
         let waker = Waker::new(poll.registry(), WAKE).map_err(ResolverError::Poll)?;
         let waker = Arc::new(waker);
-        let forwarding = outside.map(|outside| Forwarder::new(outside, Arc::clone(&waker)));
+        let tally = Arc::new(Tally::new());
+        let forwarding =
+            outside.map(|outside| Forwarder::new(outside, Arc::clone(&waker), Arc::clone(&tally)));
         let (forwarder, deliveries) = forwarding.unzip();
         let (sender, commands) = sync_channel(COMMANDS_MAX);
-        let tally = Arc::new(Tally::new());
         let responder = Responder::new(names, Arc::clone(&tally)).with_forwarder(forwarder);
         let worker = Worker::new(poll, commands, responder, limits).map_err(ResolverError::Poll)?;
         let worker = worker.with_deliveries(deliveries);

@@ -12,7 +12,8 @@
 //! Names of other zones are asked of the host's own servers, for instances that may reach the outside:
 //! the thread hands such a question to a task of the daemon's runtime, and sends the reply when it comes.
 //!
-//! [`reply`] is pure and total: bytes in, bytes out, whatever the bytes. [`Resolver`] holds the
+//! [`reply`] is pure and total: bytes in, bytes out, whatever the bytes; what nearly all queries are it
+//! reads and writes by hand, the rest by hickory's codec. [`Resolver`] holds the
 //! sockets. Who asks is known by the socket, which was opened inside the asker's namespace.
 
 #![allow(
@@ -36,11 +37,13 @@ mod forward;
 mod handle;
 mod host;
 mod limits;
+mod plain;
 mod reply;
 mod responder;
 #[cfg(test)]
 mod sample;
 mod sources;
+mod under_way;
 mod upstream;
 mod worker;
 

@@ -1,6 +1,7 @@
 //! One query's bytes to one reply's bytes: pure, and total on any input.
 
 use crate::encode::{Asked, PLAIN_UDP_REPLY_BYTES_MAX, UDP_REPLY_BYTES_MAX, Verdict, encode};
+use crate::plain::PlainQuery;
 use hickory_proto::op::{Header, Message, MessageType, Metadata, OpCode, Query};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
@@ -84,6 +85,27 @@ pub fn reply(
     out: &mut Vec<u8>,
 ) -> Disposition {
     out.clear();
+    if let Some(plain) = PlainQuery::read(query) {
+        let answer = answer(snapshot, caller, &plain.question, draw);
+        if plain.write(&answer, out) {
+            return Disposition::Replied {
+                outcome: Outcome::Addresses,
+                truncated: false,
+            };
+        }
+    }
+    reply_by_codec(snapshot, caller, query, transport, draw, out)
+}
+
+/// The same for queries of any shape, `out` being empty.
+pub(crate) fn reply_by_codec(
+    snapshot: &NamesSnapshot,
+    caller: InstanceId,
+    query: &[u8],
+    transport: Transport,
+    draw: u64,
+    out: &mut Vec<u8>,
+) -> Disposition {
     let (asked, fault) = match read(query) {
         Ok(read) => read,
         Err(silence) => return Disposition::Silent(silence),
@@ -187,7 +209,7 @@ fn kind(record_type: RecordType) -> QuestionKind {
 ///
 /// Bytes that no host name holds are escaped (RFC 1035 section 5.1): the one label `web\.matrix`
 /// must not read as the two labels of `web.matrix`.
-fn lower_case_text(name: &Name) -> String {
+pub(crate) fn lower_case_text(name: &Name) -> String {
     let mut text = String::with_capacity(name.len());
     for label in name.iter() {
         if !text.is_empty() {

@@ -103,9 +103,11 @@ impl Responder {
             return Response::Later;
         }
         self.tally.count(Count::ElsewhereFull);
-        match write_reply(query, transport, failed(BUSY), out) {
-            true => Response::Ready,
-            false => Response::None,
+        if write_reply(query, transport, failed(BUSY), out) {
+            Response::Ready
+        } else {
+            self.tally.count(Count::NotEncodable);
+            Response::None
         }
     }
 }

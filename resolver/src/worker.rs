@@ -138,30 +138,40 @@ impl Worker {
         true
     }
 
-    /// Sends the replies that came from elsewhere; an asker that is gone meanwhile needs none.
+    /// Passes on the replies that came from elsewhere.
     fn deliver(&mut self) {
         // Bounded by how many questions can be under way.
-        while let Some(Ok(Delivery { to, bytes })) = self
+        while let Some(Ok(Delivery { to, bytes, place })) = self
             .deliveries
             .as_ref()
             .map(|deliveries| deliveries.try_recv())
         {
-            match to {
-                Asker::Datagram(token, peer) => {
-                    if let Some(Source::Udp(_, socket)) = self.sources.source_mut(token)
-                        && !bytes.is_empty()
-                        && !send_to(socket.as_fd(), &bytes, &peer)
-                    {
-                        self.responder.tally().count(Count::SendRefused);
-                    }
-                }
-                Asker::Connection(token) => {
-                    if let Some(Source::Connection(connection)) = self.sources.source_mut(token) {
-                        connection.deliver(&bytes);
-                        self.sources.enqueue(token);
-                    }
-                }
+            if let Err(reason) = self.pass_on(&to, &bytes) {
+                self.responder.tally().count(reason);
             }
+            drop(place);
+        }
+    }
+
+    /// Passes one reply on, or says why it is dropped.
+    fn pass_on(&mut self, to: &Asker, bytes: &[u8]) -> Result<(), Count> {
+        let (Asker::Datagram(token, _) | Asker::Connection(token)) = to;
+        let source = self.sources.source_mut(*token).ok_or(Count::AskerGone)?;
+        let sent = match (source, to) {
+            (Source::Udp(_, socket), Asker::Datagram(_, peer)) => {
+                bytes.is_empty() || send_to(socket.as_fd(), bytes, peer)
+            }
+            (Source::Connection(connection), _) => {
+                connection.deliver(bytes);
+                self.sources.enqueue(*token);
+                true
+            }
+            _ => return Err(Count::AskerGone),
+        };
+        if sent {
+            Ok(())
+        } else {
+            Err(Count::SendRefused)
         }
     }
 

@@ -183,6 +183,11 @@ impl Host {
         Ok(sent)
     }
 
+    /// Where we find what the host has at `path`.
+    pub fn inside(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.namespaces.inside(path.as_ref())
+    }
+
     /// A command that will run in the host's namespaces.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         self.namespaces.command(program)

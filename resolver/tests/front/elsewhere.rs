@@ -72,7 +72,7 @@ fn answered(query: &Message, last: u8) -> Message {
 struct World {
     _conf: tempfile::NamedTempFile,
     _runtime: tokio::runtime::Runtime,
-    _resolver: ResolverHandle,
+    resolver: ResolverHandle,
     instances: Vec<Instance>,
 }
 
@@ -101,7 +101,7 @@ fn world(servers: &[&str]) -> World {
     World {
         _conf: conf,
         _runtime: runtime,
-        _resolver: resolver,
+        resolver,
         instances,
     }
 }
@@ -215,6 +215,34 @@ fn slow_server_holds_up_nobody_else() {
         assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
     }
     assert_eq!(addresses(&next_reply(&slow)), ["192.0.2.1"]);
+}
+
+#[test]
+fn reply_to_an_instance_that_was_removed_is_dropped_and_counted() {
+    let (asked, answering) = std::sync::mpsc::channel();
+    let (answer, wait) = std::sync::mpsc::channel();
+    let _server = Server::at("127.9.0.8", move |query, _| {
+        asked.send(()).unwrap();
+        wait.recv().unwrap();
+        vec![answered(query, 1).to_vec().unwrap()]
+    });
+    let world = world(&["127.9.0.8"]);
+    let client = client_of(&world.instances[0]);
+    client
+        .send(&query_for(1, "www.example.com.", RecordType::A))
+        .unwrap();
+    answering.recv_timeout(DEADLINE).unwrap();
+
+    world.resolver.remove(LET_OUT).unwrap();
+    // What the second instance is answered shows that the first is removed.
+    ask(&world, 1, 2, "web.matrix.");
+    answer.send(()).unwrap();
+
+    let deadline = Instant::now() + DEADLINE;
+    while world.resolver.counts().dropped_asker_gone == 0 {
+        assert!(Instant::now() < deadline, "{:?}", world.resolver.counts());
+        thread::yield_now();
+    }
 }
 
 #[test]

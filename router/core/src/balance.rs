@@ -14,16 +14,21 @@ pub use maglev::Lookup;
 use crate::composition::Balance;
 use crate::id::InstanceId;
 use draw::{in_turn, scale};
+use smallvec::SmallVec;
 use std::cmp::Ordering;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+
+/// The steps in which an instance that has just become ready comes to its whole part.
+pub(crate) const WARM: NonZeroU32 = NonZeroU32::new(10).expect("not zero");
 
 /// An instance that could take a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// Which.
     pub instance: InstanceId,
-    /// Its part of the flows beside those of its siblings.
+    /// Its part of the flows beside those of its siblings: [`WARM`] times what is declared, once it
+    /// is warm.
     pub weight: NonZeroU32,
     /// How many flows it holds now.
     pub flows: u32,
@@ -41,6 +46,12 @@ impl Candidate {
             processor: 0,
         }
     }
+
+    /// Its part in the unit of compositions, at least 1.
+    pub(crate) fn declared_weight(&self) -> u16 {
+        let weight = self.weight.get().div_ceil(WARM.get());
+        u16::try_from(weight).unwrap_or(u16::MAX)
+    }
 }
 
 /// The part of a caller's flows that an instance takes.
@@ -56,9 +67,9 @@ pub struct Share {
 #[derive(Clone, Debug)]
 pub struct Balancer {
     balance: Balance,
-    candidates: Vec<Candidate>,
+    candidates: SmallVec<[Candidate; 1]>,
     /// Each candidate's end on a line on which they lie side by side, each as long as its weight.
-    ends: Vec<u64>,
+    ends: SmallVec<[u64; 1]>,
     /// How loaded each is; comparable within this balancer only.
     loads: Vec<u64>,
     /// Where each caller is sent, if that is fixed.
@@ -81,7 +92,7 @@ impl Balancer {
             ends: ends.collect(),
             loads: loads(balance, &candidates),
             lookup: None,
-            candidates,
+            candidates: candidates.into_iter().collect(),
         }
     }
 
@@ -151,6 +162,16 @@ impl Balancer {
             weight,
         };
         weights.map(share).collect()
+    }
+
+    /// Whether the candidate takes no flow of `caller` while others can, whatever the loads: the caller
+    /// itself, and where each caller has its own instance all but that one.
+    pub fn is_last_resort(&self, caller: InstanceId, index: usize) -> bool {
+        let own = self.own(caller);
+        match &self.lookup {
+            Some(lookup) => lookup.find(caller, own) != Some(index),
+            None => own == Some(index),
+        }
     }
 
     /// The place of `caller` among the candidates, unless it is alone.

@@ -24,6 +24,8 @@ impl Choice {
             Choice::Called => "called",
             Choice::Balanced => "balanced",
             Choice::Sibling(Absence::Gone) => "sibling_of_gone",
+            Choice::Sibling(Absence::Drained) => "sibling_of_drained",
+            Choice::Sibling(Absence::Ejected) => "sibling_of_ejected",
             Choice::Sibling(Absence::NotReady) => "sibling_of_unready",
             Choice::Itself(_) => "itself",
             Choice::Aggregate => "aggregate",
@@ -37,6 +39,10 @@ impl Choice {
 pub enum Absence {
     /// It ended for good; its address still leads to its siblings.
     Gone,
+    /// An operator wants it to take no new flow.
+    Drained,
+    /// Its last connections failed.
+    Ejected,
     /// It is not ready.
     NotReady,
 }

@@ -62,13 +62,14 @@ reasons! {
     NotUnderstood = 40, "not_understood", "Core could not parse the packet that the kernel handed up.";
     ServiceDropped = 41, "service_dropped", "A DROP rule of the service table covers the service ID.";
     ErrorWithoutFlow = 42, "error_without_flow", "An ICMP error about a packet of no open flow.";
+    NoEgress = 43, "no_egress", "The destination lies outside, where the caller's `egress` does not lead.";
     // Between hosts.
-    NoAnswer = 43, "no_answer", "The host that should serve the flow did not answer.";
-    HeldPackets = 44, "held_packets", "Too many packets wait for another host's answer.";
-    PolicyUnknown = 45, "policy_unknown", "The serving host does not know the caller's composition in this version yet.";
-    UnknownCaller = 46, "unknown_caller", "The serving host does not know the calling instance.";
-    TooManyHops = 47, "too_many_hops", "The first packet was passed on by too many routers.";
-    RefusedElsewhere = 48, "refused_elsewhere", "Another host refused the flow for a reason that this one does not know.";
-    NotUnderstoodFrame = 49, "not_understood_frame", "A service frame of another host could not be read, or is about no flow under way.";
-    NotCarried = 50, "not_carried", "A first packet between hosts that is longer than a service frame carries.";
+    NoAnswer = 44, "no_answer", "The host that should serve the flow did not answer.";
+    HeldPackets = 45, "held_packets", "Too many packets wait for another host's answer.";
+    PolicyUnknown = 46, "policy_unknown", "The serving host does not know the caller's composition in this version yet.";
+    UnknownCaller = 47, "unknown_caller", "The serving host does not know the calling instance.";
+    TooManyHops = 48, "too_many_hops", "The first packet was passed on by too many routers.";
+    RefusedElsewhere = 49, "refused_elsewhere", "Another host refused the flow for a reason that this one does not know.";
+    NotUnderstoodFrame = 50, "not_understood_frame", "A service frame of another host could not be read, or is about no flow under way.";
+    NotCarried = 51, "not_carried", "A first packet between hosts that is longer than a service frame carries.";
 }

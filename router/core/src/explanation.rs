@@ -42,6 +42,8 @@ pub enum Verdict {
     Open(OpenFlow),
     /// The next first packet would open it.
     WouldOpen(Route),
+    /// It is not Margay's: it would leave by the host's own routing.
+    Leaves,
     /// It would be refused.
     Refused {
         /// The drop reason's name.
@@ -51,7 +53,7 @@ pub enum Verdict {
         /// What the calling program sees.
         told: String,
     },
-    /// The name leads to nothing at all: there is no packet to refuse.
+    /// The name leads to no address: there is no packet to refuse.
     NoSuchName {
         /// What the calling program sees.
         told: String,

@@ -363,6 +363,11 @@ impl FlowTable {
         self.flows.iter()
     }
 
+    /// The flows behind the one that holds `slot`, ordered by slot.
+    pub fn iter_behind(&self, slot: SlotIndex) -> impl Iterator<Item = &Flow> {
+        self.flows.iter_from(Pair::with(slot).row() + 1)
+    }
+
     /// How many flows are open.
     pub fn len(&self) -> usize {
         self.flows.len()

@@ -14,6 +14,7 @@ mod instances;
 mod liveness;
 mod naming;
 mod observation;
+mod outside;
 mod peers;
 mod processor;
 mod recover;
@@ -67,13 +68,12 @@ pub struct Router {
     flows: FlowTable,
     aggregates: Aggregates,
     errors: WaitingErrors,
+    readings: processor::Readings,
     peers: Peers,
     /// First packets that wait for other hosts' answers.
     pending: Pending,
     /// Flows of other hosts that wait for their acknowledgement.
     accepted: Accepted,
-    /// When processor times are to be read, while anybody balances by them.
-    processors_due: Option<Moment>,
     drops: DropCounters,
     next_instance: InstanceId,
     /// Whether an operator stopped the host.
@@ -101,10 +101,10 @@ impl Router {
             flows: FlowTable::new(config.flow_limits, random.next_u64(), now),
             aggregates: Aggregates::new(),
             errors: WaitingErrors::new(),
+            readings: processor::Readings::default(),
             peers: Peers::default(),
             pending: Pending::default(),
             accepted: Accepted::default(),
-            processors_due: None,
             drops: DropCounters::default(),
             next_instance: config.first_instance(),
             stopping: false,
@@ -231,7 +231,7 @@ impl Router {
             self.identities.poll_timeout(),
             self.names.poll_timeout(),
             self.flows.poll_timeout(),
-            self.processors_due,
+            self.readings.poll_timeout(),
             self.peers.reacquaint_until,
             self.pending.poll_timeout(),
             self.accepted.poll_timeout(),

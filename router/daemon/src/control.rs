@@ -4,7 +4,8 @@ use crate::explain::explain;
 use crate::flow_line::FlowLine;
 use crate::journal::Journal;
 use crate::protocol::{
-    FlowRow, InstanceRow, REQUEST_BYTES_MAX, Request, Response, ServiceRow, Status, Target,
+    FlowPage, FlowRow, InstanceRow, REQUEST_BYTES_MAX, Request, Response, ServiceRow, Status,
+    Target,
 };
 use crate::resolve;
 use crate::router_thread::now;
@@ -14,8 +15,8 @@ use crate::{down, drain, metrics};
 use anyhow::{Context, Result, bail};
 use margay_core::composition::Composition;
 use margay_core::flow_key::Protocol;
-use margay_core::flow_table::FlowState;
-use margay_core::id::{InstanceId, RequestId};
+use margay_core::flow_table::{FlowState, READ_BATCH_MAX};
+use margay_core::id::{InstanceId, RequestId, SlotIndex};
 use margay_core::moment::Moment;
 use margay_core::name::{InstanceName, ZONE};
 use margay_core::port::{FlowReading, FlowSlots, Input};
@@ -36,6 +37,9 @@ const OPERATORS_MAX: usize = 64;
 
 /// How long to wait after a failed accept: mostly for descriptors to be free again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Flows of one answer: first packets wait no longer behind them than behind one reading.
+const FLOWS_A_PAGE: usize = READ_BATCH_MAX;
 
 /// How long a request may take to arrive: it is written at once, by a program on this host.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
@@ -171,7 +175,7 @@ async fn respond(world: &World, request: Request) -> Result<Value> {
         Request::Delete { composition } => delete(world, &composition).await,
         Request::Ps => ps(world).await,
         Request::Services => services(world).await,
-        Request::Flows => flows(world).await,
+        Request::Flows { behind } => flows(world, behind).await,
         Request::Drain { instance, cancel } => drain::drain(world, &instance, cancel).await,
         Request::Watch => bail!("what is watched has no single answer"),
         Request::Drops => drops(world).await,
@@ -303,16 +307,23 @@ async fn services(world: &World) -> Result<Value> {
     Ok(serde_json::to_value(rows.collect::<Vec<_>>())?)
 }
 
-async fn flows(world: &World) -> Result<Value> {
-    let rows = world.router.look(|router, datapath| {
-        let (now, views) = (now(), router.flows());
+async fn flows(world: &World, behind: Option<u32>) -> Result<Value> {
+    let look = world.router.look(move |router, datapath| {
+        let views = router.flow_page(behind.map(SlotIndex), FLOWS_A_PAGE);
         let slots: Vec<FlowSlots> = views.iter().map(|view| view.slots).collect();
-        let readings = datapath.read_flows(&slots);
-        let rows = views.into_iter().zip(readings);
-        rows.map(|(view, reading)| flow_row(view, reading, now))
-            .collect::<Vec<_>>()
+        (views, datapath.read_flows(&slots), now())
     });
-    Ok(serde_json::to_value(rows.await?)?)
+    let (views, readings, now) = look.await?;
+    let whole = views.len() == FLOWS_A_PAGE;
+    let last = views.last().map(|view| view.slots.forward.0);
+    let rows = views.into_iter().zip(readings);
+    let page = FlowPage {
+        flows: rows
+            .map(|(view, reading)| flow_row(view, reading, now))
+            .collect(),
+        next: last.filter(|_| whole),
+    };
+    Ok(serde_json::to_value(page)?)
 }
 
 fn flow_row(view: FlowView, reading: FlowReading, now: Moment) -> FlowRow {

@@ -18,9 +18,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Ends the host; the daemon has nothing left to do afterwards.
 pub async fn end_host(world: &World) -> Result<String> {
-    let rules = world.instances.any_leaves();
     let said = end_instances(world).await?;
-    if rules && let Err(error) = tokio::task::spawn_blocking(outside::clear).await? {
+    world.networks.end_spares(world).await;
+    // Whoever may have left them: an instance that ended long ago, or one of an earlier daemon.
+    if let Err(error) = tokio::task::spawn_blocking(outside::clear).await? {
         tracing::warn!(%error, "Margay's table stays in the host's packet filter");
     }
     if !world.ending.swap(true, Ordering::AcqRel) {

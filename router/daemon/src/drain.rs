@@ -9,7 +9,6 @@ use margay_core::id::InstanceId;
 use margay_core::port::Input;
 use margay_core::router::Router;
 use serde_json::Value;
-use std::collections::BTreeMap;
 
 /// Drains `instance`, or undoes that; asked again it tells how far it is.
 pub async fn drain(world: &World, instance: &str, cancel: bool) -> Result<Value> {
@@ -32,17 +31,13 @@ pub async fn drain(world: &World, instance: &str, cancel: bool) -> Result<Value>
 
 fn row(router: &Router, id: InstanceId) -> Option<DrainRow> {
     let view = router.instances().into_iter().find(|view| view.id == id)?;
-    let flows = router.flows().into_iter();
-    let served = flows.filter(|flow| flow.server.as_ref() == Some(&view.name));
-    let mut callers: BTreeMap<String, u32> = BTreeMap::new();
-    for client in served.filter_map(|flow| flow.client) {
-        *callers.entry(client.to_string()).or_default() += 1;
-    }
+    let callers = router.callers_of(id).into_iter();
+    let callers = callers.map(|(name, count)| (name.to_string(), count));
     Some(DrainRow {
         name: view.name.to_string(),
         instance: id.0,
         drained: view.drained,
         flows: view.flows,
-        callers,
+        callers: callers.collect(),
     })
 }

@@ -8,9 +8,10 @@ use margay_core::flow_event::Interest;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 
-/// The file is set aside at this size, and one set-aside file is kept: twice this bounds the log,
-/// at some 350 bytes a line about a hundred thousand lines.
+/// The file is set aside before it grows beyond this size, and one set-aside file is kept: twice this
+/// bounds the log, at some 350 bytes a line about a hundred thousand lines.
 const FLOW_LOG_BYTES_MAX: u64 = 16 << 20;
 
 /// Lines written by one call.
@@ -48,8 +49,14 @@ impl FlowLogLevel {
     }
 }
 
-/// Writes what comes to the file at `path`, until the router thread ends.
-pub async fn write(mut watching: Watching, path: PathBuf, level: FlowLogLevel) {
+/// Starts the thread that writes what comes to the file at `path`, until the router thread ends: a disk
+/// that makes it wait makes nobody else wait.
+pub fn spawn(watching: Watching, path: PathBuf, level: FlowLogLevel) -> io::Result<JoinHandle<()>> {
+    let log = thread::Builder::new().name("flow-log".into());
+    log.spawn(move || write(watching, path, level))
+}
+
+fn write(mut watching: Watching, path: PathBuf, level: FlowLogLevel) {
     if level == FlowLogLevel::Off {
         return;
     }
@@ -59,7 +66,7 @@ pub async fn write(mut watching: Watching, path: PathBuf, level: FlowLogLevel) {
         failing: false,
     };
     let mut lines = Vec::new();
-    while let Some(first) = watching.next().await {
+    while let Some(first) = watching.wait_for_next() {
         add(&mut lines, &first, level);
         for _ in 1..LINES_MAX {
             match watching.next_ready() {
@@ -103,17 +110,21 @@ impl FlowLog {
     }
 
     fn try_append(&mut self, lines: &[u8]) -> io::Result<()> {
-        let full = |(_, size): &(File, u64)| *size >= FLOW_LOG_BYTES_MAX;
-        if self.file.as_ref().is_some_and(full) {
-            fs::rename(&self.path, set_aside_path(&self.path))?;
-            self.file = None;
-        }
-        let (file, size) = match &mut self.file {
-            Some(open) => open,
-            None => self.file.insert(open(&self.path)?),
+        let mut open_file = match self.file.take() {
+            Some(open_file) => open_file,
+            None => open(&self.path)?,
         };
+        let bytes = lines.len() as u64;
+        let size = open_file.1;
+        if size > 0 && size + bytes > FLOW_LOG_BYTES_MAX {
+            fs::rename(&self.path, set_aside_path(&self.path))?;
+            open_file = open(&self.path)?;
+        }
+        let (file, size) = &mut open_file;
         file.write_all(lines)?;
-        *size += lines.len() as u64;
+        *size += bytes;
+        // After an error it is opened anew, and its size with it.
+        self.file = Some(open_file);
         Ok(())
     }
 }
@@ -127,6 +138,7 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow_watch::FlowEvents;
     use std::iter;
 
     fn log(dir: &Path) -> FlowLog {
@@ -161,9 +173,31 @@ mod tests {
             log.append(&lines);
         }
         let size = |path: &Path| fs::metadata(path).unwrap().len();
-        let bound = FLOW_LOG_BYTES_MAX + lines.len() as u64;
-        assert!(size(&log.path) <= bound);
-        assert!(size(&set_aside_path(&log.path)) <= bound);
+        assert!(size(&log.path) <= FLOW_LOG_BYTES_MAX);
+        assert!(size(&set_aside_path(&log.path)) <= FLOW_LOG_BYTES_MAX);
+    }
+
+    #[test]
+    fn disk_that_hangs_holds_up_nobody_who_works_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        // To open a pipe is to wait for its reader.
+        let path = dir.path().join("flows.log");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let events = FlowEvents::new();
+        let watching = events.subscribe();
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let writer = { runtime }.build().unwrap().block_on(async {
+            let writer = spawn(watching, path.clone(), FlowLogLevel::Refused).unwrap();
+            events.tell_suppressed(3);
+            tokio::task::yield_now().await;
+            writer
+        });
+
+        let reader = File::open(&path).unwrap();
+
+        drop(events);
+        writer.join().unwrap();
+        assert!(io::read_to_string(reader).unwrap().contains("suppressed"));
     }
 
     #[test]

@@ -52,6 +52,17 @@ impl FlowEvents {
         let _ = self.0.send(Arc::new(seen));
     }
 
+    /// Tells that refusals were suppressed, of which no kernel counts anything.
+    #[cfg(test)]
+    pub fn tell_suppressed(&self, refusals: u64) {
+        let seen = Seen {
+            time: SystemTime::now(),
+            event: FlowEvent::Suppressed(refusals),
+            counted: Default::default(),
+        };
+        assert!(self.0.send(Arc::new(seen)).is_ok());
+    }
+
     /// A handle that does not keep the channel open.
     pub fn downgrade(&self) -> broadcast::WeakSender<Arc<Seen>> {
         self.0.downgrade()
@@ -96,11 +107,12 @@ pub enum News {
 impl Watching {
     /// The next event; `None` once the router thread has ended.
     pub async fn next(&mut self) -> Option<News> {
-        match self.0.recv().await {
-            Ok(seen) => Some(News::Seen(seen)),
-            Err(RecvError::Lagged(missed)) => Some(News::Missed(missed)),
-            Err(RecvError::Closed) => None,
-        }
+        news(self.0.recv().await)
+    }
+
+    /// The next event, on a thread that may wait for it; `None` once the router thread has ended.
+    pub fn wait_for_next(&mut self) -> Option<News> {
+        news(self.0.blocking_recv())
     }
 
     /// The next event that is there already.
@@ -110,6 +122,14 @@ impl Watching {
             Err(broadcast::error::TryRecvError::Lagged(missed)) => Some(News::Missed(missed)),
             Err(_) => None,
         }
+    }
+}
+
+fn news(received: Result<Arc<Seen>, RecvError>) -> Option<News> {
+    match received {
+        Ok(seen) => Some(News::Seen(seen)),
+        Err(RecvError::Lagged(missed)) => Some(News::Missed(missed)),
+        Err(RecvError::Closed) => None,
     }
 }
 

@@ -1,30 +1,18 @@
 //! What must survive the daemon, in one redb file: each commit is durable or did not happen.
 
+pub mod tables;
+
+pub use tables::Recorded;
+
 use crate::reserve::Reserve;
 use crate::schema;
 use anyhow::{Context, Result};
-use margay_core::address::InstanceAddresses;
 use margay_core::composition::Composition;
-use margay_core::id::InstanceId;
-use margay_core::name::AutomatonName;
-use margay_core::port::{InstancePlan, Record, RemovedInstance, ServiceVip};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use margay_core::port::Record;
+use redb::{Database, ReadableDatabase, WriteTransaction};
 use std::io::Read;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What there is one of.
-pub const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
-const COMPOSITIONS: TableDefinition<&str, &[u8]> = TableDefinition::new("compositions");
-const INSTANCES: TableDefinition<u64, &[u8]> = TableDefinition::new("instances");
-/// Instances that an operator drained.
-pub const DRAINED: TableDefinition<u64, ()> = TableDefinition::new("drained");
-/// Addresses of removed instances, until their quarantine is over.
-const QUARANTINE: TableDefinition<u64, &[u8]> = TableDefinition::new("quarantine");
-/// Virtual IPs of services themselves, held or given up lately.
-pub const SERVICE_VIPS: TableDefinition<&str, &[u8]> = TableDefinition::new("service_vips");
 /// What a change takes beside its records, in bytes: some pages of each table.
 const CHANGE_BYTES: u64 = 64 << 10;
 /// What the record of an instance takes beside its automaton's declaration, in bytes: its names and
@@ -33,13 +21,6 @@ const INSTANCE_BYTES: u64 = 1 << 10;
 /// The most room that is set aside, in bytes: what is larger has more instances than a host can hold,
 /// or more to say than memory should be spent on.
 const ROOM_BYTES_MAX: u64 = 64 << 20;
-/// The key from which the network's IPv6 prefix is drawn.
-pub const NETWORK_KEY: &str = "network_key";
-const HOST_TAG: &str = "host_tag";
-const NEXT_INSTANCE: &str = "next_instance";
-/// How long a removed instance's addresses are remembered; no shorter than core's quarantine.
-const QUARANTINE_REMEMBERED: Duration = Duration::from_secs(3600);
-
 /// redb writes pages anew beside the old ones, and never fills one to its end.
 const COPIES: u64 = 2;
 
@@ -53,42 +34,6 @@ pub struct Journal {
     reserve: Reserve,
 }
 
-/// What the journal held at start.
-#[derive(Debug)]
-pub struct Recorded {
-    /// The key from which the network's IPv6 prefix is drawn.
-    pub network_key: [u8; 32],
-    /// Tells this host from others on the same machine.
-    pub host_tag: u32,
-    /// Applied compositions.
-    pub compositions: Vec<Composition>,
-    /// Instances that were made and not removed.
-    pub instances: Vec<InstancePlan>,
-    /// Those of them that an operator wants to take no new flow.
-    pub drained: Vec<InstanceId>,
-    /// One above every instance number ever used.
-    pub next_instance: u64,
-    /// Instances that were removed lately.
-    pub quarantined: Vec<RemovedInstance>,
-    /// Virtual IPs that services hold, or gave up lately.
-    pub service_vips: Vec<ServiceVip>,
-}
-
-/// An instance that was removed, and when.
-#[derive(Debug, Serialize, Deserialize)]
-struct Freed {
-    automaton: AutomatonName,
-    addresses: InstanceAddresses,
-    unix_s: u64,
-}
-
-/// A service's virtual IP, and when it was given up.
-#[derive(Debug, Serialize, Deserialize)]
-struct Vip {
-    v4: Ipv4Addr,
-    freed_unix_s: Option<u64>,
-}
-
 impl Journal {
     /// Opens the journal at `path`, making it on the first start.
     pub fn open(path: &Path) -> Result<(Journal, Recorded)> {
@@ -100,17 +45,7 @@ impl Journal {
         };
         journal.write(|transaction| {
             schema::bring_up_to_date(transaction)?;
-            transaction.open_table(COMPOSITIONS)?;
-            transaction.open_table(INSTANCES)?;
-            transaction.open_table(QUARANTINE)?;
-            let mut meta = transaction.open_table(META)?;
-            if meta.get(NETWORK_KEY)?.is_none() {
-                meta.insert(NETWORK_KEY, random::<32>()?.as_slice())?;
-            }
-            if meta.get(HOST_TAG)?.is_none() {
-                meta.insert(HOST_TAG, random::<4>()?.as_slice())?;
-            }
-            Ok(())
+            tables::make(transaction)
         })?;
         let recorded = journal.read()?;
         Ok((journal, recorded))
@@ -122,7 +57,7 @@ impl Journal {
         self.write(|transaction| {
             records
                 .iter()
-                .try_for_each(|record| apply(transaction, record))
+                .try_for_each(|record| tables::apply(transaction, record))
         })
     }
 
@@ -173,179 +108,8 @@ impl Journal {
 
     fn read(&self) -> Result<Recorded> {
         let database = self.database.as_ref().context("the journal is not open")?;
-        let transaction = database.begin_read()?;
-        let meta = transaction.open_table(META)?;
-        let key = meta
-            .get(NETWORK_KEY)?
-            .context("the journal holds no network key")?;
-        let network_key = key
-            .value()
-            .try_into()
-            .context("the network key is not 32 bytes")?;
-        let tag = meta
-            .get(HOST_TAG)?
-            .context("the journal holds no host tag")?;
-        let tag = tag
-            .value()
-            .try_into()
-            .context("the host tag is not 4 bytes")?;
-        let next = meta
-            .get(NEXT_INSTANCE)?
-            .map(|v| decode(v.value()))
-            .transpose()?;
-        let mut recorded = Recorded {
-            network_key,
-            host_tag: u32::from_be_bytes(tag),
-            compositions: Vec::new(),
-            instances: Vec::new(),
-            drained: Vec::new(),
-            next_instance: next.unwrap_or(1),
-            quarantined: Vec::new(),
-            service_vips: Vec::new(),
-        };
-        for row in transaction.open_table(COMPOSITIONS)?.iter()? {
-            recorded.compositions.push(decode(row?.1.value())?);
-        }
-        for row in transaction.open_table(INSTANCES)?.iter()? {
-            recorded.instances.push(decode(row?.1.value())?);
-        }
-        for row in transaction.open_table(DRAINED)?.iter()? {
-            recorded.drained.push(InstanceId(row?.0.value()));
-        }
-        for row in transaction.open_table(QUARANTINE)?.iter()? {
-            let (instance, freed) = row?;
-            let Freed {
-                automaton,
-                addresses,
-                unix_s: freed_at,
-            } = decode(freed.value())?;
-            recorded.quarantined.push(RemovedInstance {
-                instance: InstanceId(instance.value()),
-                automaton,
-                addresses,
-                free_for: Duration::from_secs(unix_s().saturating_sub(freed_at)),
-            });
-        }
-        for row in transaction.open_table(SERVICE_VIPS)?.iter()? {
-            let (service, vip) = row?;
-            let Vip { v4, freed_unix_s } = decode(vip.value())?;
-            let since = |freed_at| Duration::from_secs(unix_s().saturating_sub(freed_at));
-            recorded.service_vips.push(ServiceVip {
-                service: service.value().parse()?,
-                v4,
-                free_for: freed_unix_s.map(since),
-            });
-        }
-        Ok(recorded)
+        tables::read(&database.begin_read()?)
     }
-}
-
-fn apply(transaction: &WriteTransaction, record: &Record) -> Result<()> {
-    match record {
-        Record::Composition(composition) => {
-            let bytes = serde_json::to_vec(composition)?;
-            transaction
-                .open_table(COMPOSITIONS)?
-                .insert(composition.name.as_str(), bytes.as_slice())?;
-        }
-        Record::CompositionDeleted(name) => {
-            transaction
-                .open_table(COMPOSITIONS)?
-                .remove(name.as_str())?;
-        }
-        Record::Instance(plan) => {
-            let bytes = serde_json::to_vec(plan)?;
-            transaction
-                .open_table(INSTANCES)?
-                .insert(plan.instance.0, bytes.as_slice())?;
-            let next = serde_json::to_vec(&(plan.instance.0 + 1))?;
-            let mut meta = transaction.open_table(META)?;
-            let known = meta
-                .get(NEXT_INSTANCE)?
-                .map(|v| decode::<u64>(v.value()))
-                .transpose()?;
-            if known.is_none_or(|known| known <= plan.instance.0) {
-                meta.insert(NEXT_INSTANCE, next.as_slice())?;
-            }
-        }
-        Record::Drained { instance, drained } => {
-            let mut table = transaction.open_table(DRAINED)?;
-            if *drained {
-                table.insert(instance.0, ())?;
-            } else {
-                table.remove(instance.0)?;
-            }
-        }
-        Record::InstanceRemoved { instance } => remove_instance(transaction, *instance)?,
-        Record::ServiceVip { service, v4 } => {
-            let held = Vip {
-                v4: *v4,
-                freed_unix_s: None,
-            };
-            record_vip(transaction, service, &held)?;
-        }
-        Record::ServiceVipFreed { service } => free_vip(transaction, service)?,
-    }
-    Ok(())
-}
-
-fn record_vip(transaction: &WriteTransaction, service: &AutomatonName, vip: &Vip) -> Result<()> {
-    let bytes = serde_json::to_vec(vip)?;
-    let mut vips = transaction.open_table(SERVICE_VIPS)?;
-    vips.insert(service.as_str(), bytes.as_slice())?;
-    Ok(())
-}
-
-fn free_vip(transaction: &WriteTransaction, service: &AutomatonName) -> Result<()> {
-    let now = unix_s();
-    let mut vips = transaction.open_table(SERVICE_VIPS)?;
-    let remembered = |freed_at: u64| now.saturating_sub(freed_at) < QUARANTINE_REMEMBERED.as_secs();
-    vips.retain(|_, bytes| {
-        decode::<Vip>(bytes).is_ok_and(|vip| vip.freed_unix_s.is_none_or(remembered))
-    })?;
-    let held = vips.remove(service.as_str())?;
-    let held = held.map(|bytes| decode::<Vip>(bytes.value())).transpose()?;
-    drop(vips);
-    match held {
-        Some(Vip { v4, .. }) => {
-            let freed_unix_s = Some(now);
-            record_vip(transaction, service, &Vip { v4, freed_unix_s })
-        }
-        None => Ok(()),
-    }
-}
-
-fn remove_instance(transaction: &WriteTransaction, instance: InstanceId) -> Result<()> {
-    let mut instances = transaction.open_table(INSTANCES)?;
-    transaction.open_table(DRAINED)?.remove(instance.0)?;
-    let Some(plan) = instances.remove(instance.0)? else {
-        return Ok(());
-    };
-    let plan: InstancePlan = decode(plan.value())?;
-    let now = unix_s();
-    let mut quarantine = transaction.open_table(QUARANTINE)?;
-    quarantine.retain(|_, bytes| {
-        decode::<Freed>(bytes)
-            .is_ok_and(|freed| now.saturating_sub(freed.unix_s) < QUARANTINE_REMEMBERED.as_secs())
-    })?;
-    let freed = serde_json::to_vec(&Freed {
-        automaton: plan.name.automaton,
-        addresses: plan.addresses,
-        unix_s: now,
-    })?;
-    quarantine.insert(instance.0, freed.as_slice())?;
-    Ok(())
-}
-
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).context("the journal holds a row that this version cannot read")
-}
-
-fn unix_s() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
 }
 
 /// Draws `N` bytes from the kernel.
@@ -359,10 +123,15 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
 
 #[cfg(test)]
 mod tests {
+    use super::tables::decode;
     use super::*;
-    use margay_core::address::VirtualIp;
-    use margay_core::id::Version;
+    use margay_core::address::{InstanceAddresses, VirtualIp};
+    use margay_core::id::{InstanceId, Version};
+    use margay_core::name::AutomatonName;
+    use margay_core::port::InstancePlan;
     use std::collections::BTreeMap;
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
 
     fn plan(instance: u64) -> InstancePlan {
         let vip = |n| VirtualIp {

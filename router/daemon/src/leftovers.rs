@@ -4,10 +4,20 @@ use crate::directories::Directories;
 use crate::journal::Recorded;
 use anyhow::{Context, Result};
 use margay_core::id::{EndpointIndex, InstanceId};
+use margay_datapath::attach::InstanceLinks;
 use margay_datapath::datapath::Datapath;
 use margay_datapath::network::remove_device;
 use margay_keeper::{InstanceStatus, KeeperClient};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long the kernel may take to let go of killed processes: it is done within milliseconds.
+const EMPTY_AFTER: Duration = Duration::from_secs(5);
+
+/// How often that is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What the keeper holds of an instance begins so; the instance's number follows.
 const HELD_OF_INSTANCES: [&str; 2] = ["dns/", "netns/"];
@@ -17,7 +27,7 @@ const HELD_OF_INSTANCES: [&str; 2] = ["dns/", "netns/"];
 /// instances that are not recorded, whose programs are about to end.
 pub async fn clear(
     keeper: &KeeperClient,
-    datapath: &mut Datapath,
+    (datapath, links): (&mut Datapath, &InstanceLinks),
     recorded: &Recorded,
     statuses: &[InstanceStatus],
     networks: &mut BTreeMap<InstanceId, (EndpointIndex, u32)>,
@@ -32,7 +42,16 @@ pub async fn clear(
     for (instance, (endpoint, ifindex)) in half_made {
         tracing::info!(%instance, "taking away the network of an instance that is not whole");
         remove_device(ifindex).await?;
-        datapath.detach_endpoint(endpoint)?;
+        datapath.remove_endpoint(endpoint)?;
+        links.detach(ifindex)?;
+    }
+    let used: BTreeSet<u32> = networks.values().map(|(_, ifindex)| *ifindex).collect();
+    for ifindex in links.attached()? {
+        if !used.contains(&ifindex) {
+            // Made ahead by the last daemon, whose end ends it soon anyway.
+            remove_device(ifindex).await?;
+            links.detach(ifindex)?;
+        }
     }
     let held = keeper
         .held()
@@ -45,26 +64,66 @@ pub async fn clear(
     Ok(())
 }
 
+/// Ends and removes the control groups below `cgroup` of instances that the keeper has no program of:
+/// another keeper had, and died.
+pub async fn clear_cgroups(cgroup: &Path, statuses: &[InstanceStatus]) -> Result<()> {
+    let whole: BTreeSet<InstanceId> = statuses.iter().map(|status| status.instance).collect();
+    for (instance, path) in numbered(cgroup)? {
+        if !whole.contains(&instance) {
+            tracing::info!(%instance, "taking away the control group of a program that is gone");
+            end_cgroup(&path).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Kills whoever is in a control group, and removes it as soon as the kernel has let go of them.
+async fn end_cgroup(path: &Path) -> Result<()> {
+    std::fs::write(path.join("cgroup.kill"), "1")
+        .with_context(|| format!("cannot end what runs in {}", path.display()))?;
+    let deadline = Instant::now() + EMPTY_AFTER;
+    loop {
+        match std::fs::remove_dir(path) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+            }
+        }
+    }
+}
+
 /// Deletes the files of instances that are recorded no more: the daemon died between the two.
 pub fn clear_files(directories: &Directories, recorded: &Recorded) -> Result<()> {
     let known = instances_of(recorded);
-    let all = directories.instances();
-    let entries = match std::fs::read_dir(&all) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", all.display())),
-    };
-    for entry in entries {
-        let path = entry?.path();
-        let number = path
-            .file_name()
-            .and_then(|name| name.to_str()?.parse().ok());
-        if number.is_some_and(|number| !known.contains(&InstanceId(number))) {
+    for (instance, path) in numbered(&directories.instances())? {
+        if !known.contains(&instance) {
             std::fs::remove_dir_all(&path)
                 .with_context(|| format!("cannot remove {}", path.display()))?;
         }
     }
     Ok(())
+}
+
+/// What lies in `directory` under instances' numbers; a directory that is not there holds nothing.
+fn numbered(directory: &Path) -> Result<Vec<(InstanceId, PathBuf)>> {
+    let cannot = || format!("cannot read {}", directory.display());
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(cannot),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(cannot)?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if let Some(number) = name.and_then(|name| name.parse().ok()) {
+            found.push((InstanceId(number), path));
+        }
+    }
+    Ok(found)
 }
 
 fn instances_of(recorded: &Recorded) -> BTreeSet<InstanceId> {
@@ -103,6 +162,19 @@ mod tests {
 
         assert!(!directories.instance(InstanceId(7)).exists());
         assert!(not_ours.exists());
+    }
+
+    #[test]
+    fn only_numbered_entries_belong_to_instances() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["3", "12", "notes", "-1", "3x"] {
+            create_dir_all(dir.path().join(name)).unwrap();
+        }
+        let mut found = numbered(dir.path()).unwrap();
+        found.sort();
+        let expected = [3, 12].map(|id| (InstanceId(id), dir.path().join(id.to_string())));
+        assert_eq!(found, expected);
+        assert_eq!(numbered(&dir.path().join("nothing")).unwrap(), []);
     }
 
     #[test]

@@ -8,6 +8,7 @@
     )
 )]
 
+mod adoption;
 mod cli;
 mod client;
 mod control;
@@ -19,6 +20,7 @@ mod explain;
 mod flow_line;
 mod flow_log;
 mod flow_watch;
+mod flows_command;
 mod host_resolver;
 mod instance_etc;
 mod journal;
@@ -28,6 +30,7 @@ mod logs;
 mod logs_command;
 mod manual;
 mod metrics;
+mod networks;
 mod probe;
 mod processors;
 mod protocol;
@@ -48,7 +51,7 @@ use cli::{Cli, Command};
 use client::{ask, ask_for};
 use directories::Directories;
 use margay_core::explanation::Explanation;
-use protocol::{FlowRow, InstanceRow, Request, Target};
+use protocol::{InstanceRow, Request, Target};
 use serde_json::Value;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -77,6 +80,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Completions { shell } => manual::completions(shell)?,
         Command::Man { directory } => manual::pages(directory.as_deref())?,
         Command::Flows { watch: true } => watch_command::print(run, cli.json)?,
+        Command::Flows { watch: false } => flows_command::print(run, cli.json)?,
         Command::Exec { instance, command } => return exec(run, instance, &command),
         Command::Logs {
             instance,
@@ -129,7 +133,6 @@ fn request(command: Command) -> Result<Request> {
         Command::Delete { composition } => Request::Delete { composition },
         Command::Ps => Request::Ps,
         Command::Services => Request::Services,
-        Command::Flows { watch: false } => Request::Flows,
         Command::Drops => Request::Drops,
         Command::Resolve { name, caller, kind } => Request::Resolve { name, caller, kind },
         Command::Explain { target, caller } => Request::Explain {
@@ -141,7 +144,7 @@ fn request(command: Command) -> Result<Request> {
         Command::Up { .. }
         | Command::Completions { .. }
         | Command::Man { .. }
-        | Command::Flows { watch: true }
+        | Command::Flows { .. }
         | Command::Exec { .. }
         | Command::Logs { .. }
         | Command::Drain { .. } => {
@@ -155,10 +158,6 @@ fn text(request: &Request, answer: Value) -> Result<String> {
         Request::Ps => {
             let rows: Vec<InstanceRow> = serde_json::from_value(answer)?;
             render::instances(&rows)
-        }
-        Request::Flows => {
-            let rows: Vec<FlowRow> = serde_json::from_value(answer)?;
-            render::flows(&rows)
         }
         Request::Drops => render::drops(&serde_json::from_value(answer)?),
         Request::Explain { .. } => serde_json::from_value::<Explanation>(answer)?.to_string(),

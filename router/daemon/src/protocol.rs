@@ -20,8 +20,8 @@ pub enum Request {
     Ps,
     /// List the services.
     Services,
-    /// List the live flows with their counters.
-    Flows,
+    /// List live flows with their counters, a page: the first, or the one behind a slot.
+    Flows { behind: Option<u32> },
     /// Have an instance take no new flow, or take them again, and tell what is still open.
     Drain { instance: String, cancel: bool },
     /// Tell what happens to flows, a line each, until the asker hangs up.
@@ -88,6 +88,15 @@ pub struct InstanceRow {
     pub problem: Option<String>,
 }
 
+/// Live flows as `flows` shows them, as many as are told at once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FlowPage {
+    /// Ordered by slot.
+    pub flows: Vec<FlowRow>,
+    /// Behind which slot there may be more; `None`: that was all.
+    pub next: Option<u32>,
+}
+
 /// How a drain goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrainRow {
@@ -152,7 +161,7 @@ pub struct Status {
 }
 
 /// A flow as `flows` shows it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct FlowRow {
     /// `tcp`, `udp` or `echo`.
     pub protocol: String,

@@ -7,24 +7,51 @@ use std::collections::BTreeMap;
 
 /// Renders rows under a heading, columns aligned.
 pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
-    let mut widths: Vec<usize> = heading.iter().map(|cell| cell.len()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+    Table::new(heading).page(rows)
+}
+
+/// A table that is rendered page by page, for what does not fit at once.
+pub struct Table {
+    heading: Vec<String>,
+    /// The widest cell of each column so far.
+    widths: Vec<usize>,
+    begun: bool,
+}
+
+impl Table {
+    /// A table of these columns.
+    pub fn new(heading: &[&str]) -> Self {
+        Table {
+            heading: heading.iter().map(ToString::to_string).collect(),
+            widths: heading.iter().map(|cell| cell.len()).collect(),
+            begun: false,
         }
     }
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded: Vec<String> = cells
-            .zip(&widths)
+
+    /// Renders further rows, the heading before the first; columns only ever grow wider.
+    pub fn page(&mut self, rows: &[Vec<String>]) -> String {
+        for row in rows {
+            for (width, cell) in self.widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let mut text = String::new();
+        if !std::mem::replace(&mut self.begun, true) {
+            text += &self.line(&self.heading);
+        }
+        for row in rows {
+            text += &self.line(row);
+        }
+        text
+    }
+
+    fn line(&self, cells: &[String]) -> String {
+        let padded = cells.iter().zip(&self.widths);
+        let padded: Vec<String> = padded
             .map(|(cell, width)| format!("{cell:<width$}"))
             .collect();
         padded.join("  ").trim_end().to_owned() + "\n"
-    };
-    let mut text = line(&mut heading.iter().copied());
-    for row in rows {
-        text += &line(&mut row.iter().map(String::as_str));
     }
-    text
 }
 
 /// Renders `ps`.
@@ -56,27 +83,9 @@ pub fn instances(rows: &[InstanceRow]) -> String {
     table(&heading, &cells.collect::<Vec<_>>())
 }
 
-/// Renders `flows`.
-pub fn flows(rows: &[FlowRow]) -> String {
-    let cells = rows.iter().map(|row| {
-        vec![
-            row.protocol.clone(),
-            row.client.clone(),
-            row.server.clone(),
-            row.from.clone(),
-            row.to.clone(),
-            if row.delivered_to == row.to {
-                "-".to_owned()
-            } else {
-                row.delivered_to.clone()
-            },
-            format!("{}/{}", row.packets, row.reply_packets),
-            format!("{}/{}", row.bytes, row.reply_bytes),
-            row.state.clone(),
-            format!("{}.{:01} s", row.age_ms / 1000, row.age_ms % 1000 / 100),
-        ]
-    });
-    let heading = [
+/// The table of `flows`.
+pub fn flow_table() -> Table {
+    Table::new(&[
         "PROTOCOL",
         "CLIENT",
         "SERVER",
@@ -87,8 +96,27 @@ pub fn flows(rows: &[FlowRow]) -> String {
         "BYTES",
         "STATE",
         "AGE",
-    ];
-    table(&heading, &cells.collect::<Vec<_>>())
+    ])
+}
+
+/// A row of [`flow_table`].
+pub fn flow(row: &FlowRow) -> Vec<String> {
+    let rewritten = match row.delivered_to == row.to {
+        true => "-",
+        false => &row.delivered_to,
+    };
+    vec![
+        row.protocol.clone(),
+        row.client.clone(),
+        row.server.clone(),
+        row.from.clone(),
+        row.to.clone(),
+        rewritten.to_owned(),
+        format!("{}/{}", row.packets, row.reply_packets),
+        format!("{}/{}", row.bytes, row.reply_bytes),
+        row.state.clone(),
+        format!("{}.{:01} s", row.age_ms / 1000, row.age_ms % 1000 / 100),
+    ]
 }
 
 /// Renders `drops`: counts by the reason's name.
@@ -166,6 +194,15 @@ mod tests {
             table(&["A", "B"], &rows),
             "A         B\n1.web     x\n10.store\n"
         );
+    }
+
+    #[test]
+    fn later_page_has_no_heading_and_keeps_the_columns() {
+        let row = |name: &str| vec![name.to_owned(), "x".to_owned()];
+        let mut table = Table::new(&["A", "B"]);
+        assert_eq!(table.page(&[row("10.store")]), "A         B\n10.store  x\n");
+        assert_eq!(table.page(&[row("1.web")]), "1.web     x\n");
+        assert_eq!(table.page(&[]), "");
     }
 
     #[test]

@@ -92,9 +92,10 @@ pub struct RouterThread {
     pub names: Arc<ArcSwap<NamesSnapshot>>,
     /// Where those who watch flows listen.
     pub flow_events: FlowEvents,
-    /// Effects that take time. Unbounded as a type, bounded in fact: core has but a few outputs of
-    /// this kind under way per instance, and the number of instances is bounded.
-    pub slow: mpsc::UnboundedSender<Output>,
+    /// Effects that take time, those of one step together. Unbounded as a type, bounded in fact: core
+    /// has but a few outputs of this kind under way per instance, and the number of instances is
+    /// bounded.
+    pub slow: mpsc::UnboundedSender<Vec<Output>>,
 }
 
 impl RouterThread {
@@ -118,6 +119,7 @@ impl RouterThread {
             received,
             wake,
             inputs: VecDeque::new(),
+            slow: Vec::new(),
             upcalls_in_a_row: 0,
         };
         let join = std::thread::Builder::new()
@@ -133,6 +135,8 @@ struct Running {
     wake: Arc<EventFd>,
     /// Answers to outputs that the thread itself carries out.
     inputs: VecDeque<Input>,
+    /// Effects of this step that others carry out.
+    slow: Vec<Output>,
     /// First packets taken since the TAP's queue was last seen empty.
     upcalls_in_a_row: usize,
 }
@@ -244,9 +248,26 @@ impl Running {
                 self.carry_out_one(output);
             }
             let Some(input) = self.inputs.pop_front() else {
-                return;
+                break;
             };
             self.thread.router.handle_input(input, now());
+        }
+        self.hand_over();
+    }
+
+    /// Hands over what takes time: last, because whoever takes it is woken on a processor that names
+    /// and flows may still need, and all at once, so that it is recorded at once.
+    fn hand_over(&mut self) {
+        if self.slow.is_empty() {
+            return;
+        }
+        if self
+            .thread
+            .slow
+            .send(std::mem::take(&mut self.slow))
+            .is_err()
+        {
+            tracing::debug!("an effect came after the supervisor's end");
         }
     }
 
@@ -256,7 +277,6 @@ impl Running {
             tap,
             names,
             flow_events,
-            slow,
             ..
         } = &mut self.thread;
         match output {
@@ -314,11 +334,7 @@ impl Running {
             Output::Observed(event) => flow_events.tell(*event, datapath),
             // Whatever came before it was carried out by this very thread.
             Output::Withdraw { instance } => self.inputs.push_back(Input::Withdrawn { instance }),
-            slow_output => {
-                if slow.send(slow_output).is_err() {
-                    tracing::debug!("an effect came after the supervisor's end");
-                }
-            }
+            takes_time => self.slow.push(takes_time),
         }
     }
 

@@ -1,18 +1,18 @@
 //! The journal's schema: a number in the journal, and a step from each to the next.
 
-use crate::journal::{DRAINED, META, NETWORK_KEY, SERVICE_VIPS};
+use crate::journal::tables::{DRAINED, META, NETWORK_KEY, PEERS, SERVICE_VIPS};
 use anyhow::{Context, Result, bail};
 use redb::{ReadableTable, WriteTransaction};
 
 /// The schema that this version writes.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// Under which key the journal says its schema; the first one did not say it.
 const KEY: &str = "schema";
 
 /// What makes each schema the next one, from the first on.
 const STEPS: [fn(&WriteTransaction) -> Result<()>; SCHEMA as usize - 1] =
-    [remember_operators_wishes];
+    [remember_operators_wishes, meet_other_hosts];
 
 /// Brings a journal of an older version up to date, step by step, all in `transaction` or not at all.
 /// One of a newer version is refused: what this one does not know, it would lose.
@@ -60,6 +60,12 @@ fn found(transaction: &WriteTransaction) -> Result<u32> {
 fn remember_operators_wishes(transaction: &WriteTransaction) -> Result<()> {
     transaction.open_table(DRAINED)?;
     transaction.open_table(SERVICE_VIPS)?;
+    Ok(())
+}
+
+/// From 2 to 3: other hosts.
+fn meet_other_hosts(transaction: &WriteTransaction) -> Result<()> {
+    transaction.open_table(PEERS)?;
     Ok(())
 }
 

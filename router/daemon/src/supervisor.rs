@@ -11,25 +11,25 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Outputs taken at once: enough to make the records of a large composition durable together.
-const BATCH: usize = 4096;
+/// Steps of core whose effects are taken together: what waited for one commit is recorded by the next.
+const STEPS_MAX: usize = 1024;
 
 /// How long to wait before a failed record is tried again.
 const RECORD_RETRY: Duration = Duration::from_secs(1);
 
-/// Carries out outputs until the router thread ends.
+/// Carries out effects until the router thread ends.
 pub struct Supervisor {
     world: Arc<World>,
-    outputs: mpsc::UnboundedReceiver<Output>,
+    steps: mpsc::UnboundedReceiver<Vec<Output>>,
     workers: BTreeMap<InstanceId, mpsc::UnboundedSender<Task>>,
 }
 
 impl Supervisor {
-    /// Makes a supervisor of `outputs`.
-    pub fn new(world: Arc<World>, outputs: mpsc::UnboundedReceiver<Output>) -> Self {
+    /// Makes a supervisor of the effects of `steps`.
+    pub fn new(world: Arc<World>, steps: mpsc::UnboundedReceiver<Vec<Output>>) -> Self {
         Supervisor {
             world,
-            outputs,
+            steps,
             workers: BTreeMap::new(),
         }
     }
@@ -40,21 +40,23 @@ impl Supervisor {
             .insert(plan.instance, Worker::spawn(self.world.clone(), plan, held));
     }
 
-    /// Carries out outputs until the router thread ends.
+    /// Carries out effects until the router thread ends: records first, all by one commit, for no
+    /// effect may come before a record that it follows.
     pub async fn run(mut self) {
-        let mut batch = Vec::new();
-        while self.outputs.recv_many(&mut batch, BATCH).await > 0 {
+        let mut steps = Vec::new();
+        while self.steps.recv_many(&mut steps, STEPS_MAX).await > 0 {
             let mut records = Vec::new();
-            for output in batch.drain(..) {
+            let mut effects = Vec::new();
+            for output in steps.drain(..).flatten() {
                 match output {
                     Output::Record(record) => records.push(record),
-                    effect => {
-                        self.make_durable(&mut records).await;
-                        self.carry_out(effect);
-                    }
+                    effect => effects.push(effect),
                 }
             }
             self.make_durable(&mut records).await;
+            for effect in effects {
+                self.carry_out(effect);
+            }
         }
     }
 

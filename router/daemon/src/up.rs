@@ -1,49 +1,35 @@
 //! `margay up`: brings the host up from whatever an earlier run left, and keeps it up.
 
+use crate::adoption::{self, Adopted, adopt_instances};
 use crate::cli::UpOptions;
 use crate::directories::Directories;
 use crate::flow_log;
 use crate::flow_watch::{FlowEvents, Watchers};
 use crate::host_resolver::HostResolver;
-use crate::journal::{Journal, Recorded, random};
+use crate::journal::{Recorded, random};
 use crate::router_thread::{RouterHandle, RouterThread, now};
 use crate::supervisor::Supervisor;
-use crate::worker::{Held, dns_key, dns_sockets_from};
-use crate::world::{ENDPOINTS_MAX, Endpoints, Instances, Keeper, Operators, World};
-use crate::{control, keeper_events, leftovers, logs, metrics};
+use crate::world::{Endpoints, Instances, Keeper, Operators, World};
+use crate::{control, keeper_events, metrics};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use margay_core::address::{DNS_ADDRESS, Ipv4Block};
-use margay_core::composition::Egress;
 use margay_core::flow_table::FlowLimits;
-use margay_core::id::{EndpointIndex, InstanceId};
+use margay_core::id::InstanceId;
 use margay_core::names::NamesSnapshot;
-use margay_core::port::{Input, Recovery, RunningInstance};
+use margay_core::port::Input;
 use margay_core::router::{Router, RouterConfig};
-use margay_datapath::bpffs;
-use margay_datapath::datapath::Datapath;
 use margay_datapath::device;
 use margay_datapath::device_watch::{DeviceEvent, DeviceWatch};
-use margay_datapath::object::DatapathConfig;
-use margay_datapath::outside;
 use margay_datapath::requirements::{self, Requirements};
-use margay_datapath::tap::{UpcallTap, create_tap};
-use margay_keeper::{EventStream, InstanceState, InstanceStatus, KeeperClient, KeeperLaunch};
+use margay_keeper::EventStream;
 use margay_resolver::{Outside, Resolver};
-use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::spawn_blocking;
-
-/// The name of the device by which first packets reach the daemon.
-const TAP_NAME: &str = "margay0";
-
-/// Under which name the keeper holds that device.
-const TAP_KEY: &str = "tap";
 
 /// Threads for calls that block: the journal and the keeper take one each, probes and the files of
 /// instances share the others. More would only wait for the same locks, each with a stack and a heap.
@@ -86,23 +72,6 @@ fn share_heaps() {
     debug_assert_eq!(shared, 1, "the C library knows M_ARENA_MAX");
 }
 
-/// What is known of the instances from disk, keeper and kernel.
-struct Found {
-    recorded: Recorded,
-    statuses: Vec<InstanceStatus>,
-    networks: BTreeMap<InstanceId, (EndpointIndex, u32)>,
-}
-
-/// What an earlier run left, opened again; or the same made new.
-struct Adopted {
-    found: Found,
-    journal: Journal,
-    keeper: KeeperClient,
-    events: EventStream,
-    tap: UpcallTap,
-    datapath: Datapath,
-}
-
 async fn run_claimed(
     directories: Directories,
     cgroup_root: PathBuf,
@@ -120,12 +89,14 @@ async fn run_claimed(
         events,
         tap,
         mut datapath,
-    } = adopt(&directories, slots_max(&options)).await?;
+        networks,
+        cgroup,
+    } = adoption::adopt(&directories, &cgroup_root, slots_max(&options)).await?;
     let names = Arc::new(ArcSwap::from_pointee(NamesSnapshot::default()));
     let resolver = Resolver::spawn_forwarding(names.clone(), outside_of(&options))
         .context("cannot start the resolver")?;
     let (slow, outputs) = mpsc::unbounded_channel();
-    let recovery = recovery(&found, &mut datapath)?;
+    let recovery = adoption::recovery(&found, &mut datapath)?;
     let router = new_router(&found.recorded, &options)?;
     let flow_events = FlowEvents::new();
     let (logged, watched) = (flow_events.subscribe(), flow_events.downgrade());
@@ -141,14 +112,14 @@ async fn run_claimed(
     // The router thread starts last, so that no first packet is decided before all is adopted; the
     // effects of its first decisions wait for the supervisor in their channel.
     let (router, router_thread) = thread.spawn(Input::Recover(recovery))?;
-    let log = flow_log::write(logged, directories.flow_log(), options.flow_log);
-    let flow_log = tokio::spawn(log);
+    let flow_log = flow_log::spawn(logged, directories.flow_log(), options.flow_log)
+        .context("cannot start the flow log")?;
     let interest = options.flow_log.interest();
     let watchers = Watchers::new(watched, router.clone(), interest);
     let world = Arc::new(World {
         watchers: Arc::new(watchers),
         directories,
-        cgroup: cgroup_root.join(format!("margay-{:08x}", found.recorded.host_tag)),
+        cgroup,
         router: router.clone(),
         resolver,
         names,
@@ -157,6 +128,7 @@ async fn run_claimed(
         instances: Instances::default(),
         operators: Operators::default(),
         endpoints: Endpoints::default(),
+        networks,
         ending: AtomicBool::new(false),
     });
     // A question that waited for us must not be answered before there are names: commands wait
@@ -165,51 +137,33 @@ async fn run_claimed(
     let mut supervisor = Supervisor::new(world.clone(), outputs);
     adopt_instances(&world, &mut supervisor, &found).await?;
     tokio::spawn(supervisor.run());
-    if let Some(listener) = metrics_listener {
-        tokio::spawn(metrics::server::serve(world.clone(), listener));
-    }
-    if let Some(host_resolver) = host_resolver {
-        host_resolver.serve(world.names.clone());
-    }
+    work_beside(&world, metrics_listener, host_resolver);
     serve_until_told(&world, events).await?;
     router.stop();
     let Ok(outcome) = router_thread.join() else {
         bail!("the router thread panicked");
     };
     // It writes what the thread told last.
-    flow_log.await.context("the flow log was cut off")?;
+    if flow_log.join().is_err() {
+        bail!("the flow log's thread panicked");
+    }
     outcome
 }
 
-/// Opens what an earlier run left on disk, at the keeper and in the kernel, or makes it.
-async fn adopt(directories: &Directories, slots_max: u32) -> Result<Adopted> {
-    let (journal, recorded) = Journal::open(&directories.journal())?;
-    leftovers::clear_files(directories, &recorded)?;
-    let mut keeper = start_keeper(directories)?;
-    let events = keeper.subscribe().context("cannot listen to the keeper")?;
-    let (tap, keeper_is_new) = open_tap(&mut keeper)?;
-    let mut datapath = open_datapath(directories, &tap, slots_max)?;
-    let mut networks = adopt_networks(&datapath);
-    if keeper_is_new {
-        say_what_is_lost(&recorded, &networks);
+/// Starts what serves others than instances, and what prepares for instances to come.
+fn work_beside(
+    world: &Arc<World>,
+    metrics: Option<TcpListener>,
+    host_resolver: Option<HostResolver>,
+) {
+    let making = world.clone();
+    tokio::spawn(async move { making.networks.keep_spares(&making).await });
+    if let Some(listener) = metrics {
+        tokio::spawn(metrics::server::serve(world.clone(), listener));
     }
-    let statuses = keeper
-        .list()
-        .context("cannot ask the keeper for its instances")?;
-    leftovers::clear(&keeper, &mut datapath, &recorded, &statuses, &mut networks).await?;
-    let found = Found {
-        recorded,
-        statuses,
-        networks,
-    };
-    Ok(Adopted {
-        found,
-        journal,
-        keeper,
-        events,
-        tap,
-        datapath,
-    })
+    if let Some(host_resolver) = host_resolver {
+        host_resolver.serve(world.names.clone());
+    }
 }
 
 /// Each flow takes a slot for either direction.
@@ -234,186 +188,6 @@ fn new_router(recorded: &Recorded, options: &UpOptions) -> Result<Router> {
         ..RouterConfig::new(recorded.network_key, Ipv4Block::DEFAULT)
     };
     Ok(Router::new(config, u64::from_ne_bytes(random()?), now()))
-}
-
-/// Reaches the keeper, or starts one; one of another version becomes ours where it stands.
-fn start_keeper(directories: &Directories) -> Result<KeeperClient> {
-    let own = std::env::current_exe().context("cannot find my own program")?;
-    let binary = own.with_file_name("margay-keeper");
-    let launch = KeeperLaunch {
-        binary: binary.clone(),
-        state_dir: directories.state.clone(),
-    };
-    let keeper = KeeperClient::connect_or_start(&directories.keeper_socket(), &launch)
-        .context("cannot reach or start the keeper")?;
-    let running = keeper
-        .hello()
-        .context("cannot ask the keeper for its version")?;
-    if running.version != env!("CARGO_PKG_VERSION") {
-        tracing::info!(from = running.version, "upgrading the keeper");
-        keeper
-            .upgrade(&binary)
-            .context("cannot upgrade the keeper")?;
-    }
-    Ok(keeper)
-}
-
-/// Opens the upcall TAP, and says whether this keeper did not hold it yet: then it holds nothing at all.
-fn open_tap(keeper: &mut KeeperClient) -> Result<(UpcallTap, bool)> {
-    let held = keeper
-        .fetch(TAP_KEY)
-        .context("cannot ask the keeper for the upcall TAP")?;
-    let (descriptor, is_new) = match held.and_then(|mut descriptors| descriptors.pop()) {
-        Some(descriptor) => (descriptor, false),
-        None => {
-            let created = match create_tap(TAP_NAME) {
-                Ok(created) => created,
-                Err(error) => {
-                    // A keeper without the TAP holds nothing else: it was started for this.
-                    keeper.shutdown().context("cannot end the keeper")?;
-                    return Err(error).context("another host in this network namespace?");
-                }
-            };
-            keeper.hold(TAP_KEY, &[created.as_fd()])?;
-            (created, true)
-        }
-    };
-    Ok((UpcallTap::adopt(descriptor)?, is_new))
-}
-
-/// Tells an operator what ended with a keeper that was killed: whoever had a network then.
-fn say_what_is_lost(recorded: &Recorded, networks: &BTreeMap<InstanceId, (EndpointIndex, u32)>) {
-    let plans = recorded.instances.iter();
-    let lost = plans.filter(|plan| networks.contains_key(&plan.instance));
-    let names: Vec<String> = lost.map(|plan| plan.name.to_string()).collect();
-    if !names.is_empty() {
-        let instances = names.join(" ");
-        tracing::warn!(
-            instances,
-            "the keeper was lost, and with it the programs of these instances, their open connections \
-             and log lines on their way; they are started anew with the addresses that they had"
-        );
-    }
-}
-
-fn open_datapath(directories: &Directories, tap: &UpcallTap, slots_max: u32) -> Result<Datapath> {
-    let pin_dir = directories.bpf();
-    std::fs::create_dir_all(&pin_dir)
-        .with_context(|| format!("cannot make {}", pin_dir.display()))?;
-    bpffs::ensure_mounted(&pin_dir)?;
-    let mut datapath = Datapath::open(&DatapathConfig {
-        pin_dir,
-        flows_max: slots_max,
-        endpoints_max: ENDPOINTS_MAX,
-        tap_ifindex: tap.ifindex(),
-        tap_mac: tap.mac(),
-        network: None,
-    })?;
-    datapath.attach_upcall(tap.ifindex())?;
-    Ok(datapath)
-}
-
-/// Endpoints that the kernel still has, by instance.
-fn adopt_networks(datapath: &Datapath) -> BTreeMap<InstanceId, (EndpointIndex, u32)> {
-    let endpoints = datapath.endpoints().into_iter();
-    endpoints
-        .map(|(endpoint, instance, ifindex)| (instance, (endpoint, ifindex)))
-        .collect()
-}
-
-fn recovery(found: &Found, datapath: &mut Datapath) -> Result<Recovery> {
-    let running = found
-        .statuses
-        .iter()
-        .map(|status| RunningInstance {
-            instance: status.instance,
-            network: found.networks.get(&status.instance).copied(),
-            process_running: status.init_pid.is_some(),
-        })
-        .collect();
-    Ok(Recovery {
-        compositions: found.recorded.compositions.clone(),
-        instances: found.recorded.instances.clone(),
-        drained: found.recorded.drained.clone(),
-        running,
-        flows: datapath.adopt_flows()?,
-        next_instance: found.recorded.next_instance,
-        quarantined: found.recorded.quarantined.clone(),
-        service_vips: found.recorded.service_vips.clone(),
-    })
-}
-
-/// Takes over what the keeper holds of each instance: namespace, DNS sockets, log pipe.
-async fn adopt_instances(
-    world: &Arc<World>,
-    supervisor: &mut Supervisor,
-    found: &Found,
-) -> Result<()> {
-    let plans: BTreeMap<InstanceId, _> = found
-        .recorded
-        .instances
-        .iter()
-        .map(|plan| (plan.instance, plan))
-        .collect();
-    for (endpoint, _) in found.networks.values() {
-        world.endpoints.adopt(*endpoint);
-    }
-    for status in &found.statuses {
-        let instance = status.instance;
-        let Some(plan) = plans.get(&instance) else {
-            tracing::warn!(%instance, "the keeper has an instance that was never recorded; ending it");
-            let end = move |keeper: &KeeperClient| {
-                keeper.release(&dns_key(instance))?;
-                keeper.remove(instance)
-            };
-            world.keeper.call(end).await?;
-            continue;
-        };
-        if status.state == InstanceState::Stopped {
-            // Its end was under way when the last daemon died: nobody will start it again but we.
-            world.router.input(Input::ProcessExited {
-                instance,
-                status: "was ended".to_owned(),
-                restart_after: None,
-            });
-        }
-        let plan = Arc::new((*plan).clone());
-        if plan.egress == Egress::All {
-            // Whoever reloaded the host's packet filter meanwhile took our rules away.
-            let caller = plan.addresses.caller.v4;
-            if let Err(error) = spawn_blocking(move || outside::let_out(caller)).await? {
-                tracing::error!(%instance, %error, "it does not reach the outside");
-            }
-        }
-        world
-            .instances
-            .insert(plan.clone(), status.init_pid, status.restarts);
-        let fetch = |key: String| world.keeper.call(move |keeper| keeper.fetch(&key));
-        let namespace = fetch(format!("netns/{instance}"))
-            .await?
-            .and_then(|mut fds| fds.pop());
-        let sockets = fetch(dns_key(instance)).await?.and_then(dns_sockets_from);
-        let dns = sockets.is_some();
-        if let Some((udp, tcp)) = sockets {
-            world.resolver.add(instance, udp, tcp)?;
-        }
-        if let Some(pipe) = fetch(format!("log/{instance}"))
-            .await?
-            .and_then(|mut fds| fds.pop())
-        {
-            tokio::spawn(logs::pump(instance, pipe, world.directories.log(instance)));
-        }
-        let network = found.networks.get(&instance).copied();
-        supervisor.adopt(
-            plan,
-            Held {
-                namespace: namespace.map(Arc::new),
-                network,
-                dns,
-            },
-        );
-    }
-    Ok(())
 }
 
 /// Tells core of devices that are deleted behind our back.

@@ -1,5 +1,6 @@
 //! One task per instance: carries out, in order, what core asks for it.
 
+use crate::networks::Spare;
 use crate::probe::{self, Subject};
 use crate::world::World;
 use crate::{instance_etc, logs};
@@ -10,11 +11,9 @@ use margay_core::id::{EndpointIndex, InstanceId};
 use margay_core::port::{Input, InstancePlan};
 use margay_datapath::endpoints::EndpointConfig;
 use margay_datapath::namespace::dns_sockets;
-use margay_datapath::network::{
-    NetworkPlan, peer_namespace, prepare_instance_network, remove_device, silence_device,
-};
+use margay_datapath::network::silence_device;
 use margay_datapath::outside;
-use margay_keeper::ProcessSpec;
+use margay_keeper::{KeeperClient, ProcessSpec, namespace_name};
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -51,8 +50,6 @@ pub struct Held {
     pub namespace: Option<Arc<OwnedFd>>,
     /// Its endpoint and the host's end of its link.
     pub network: Option<(EndpointIndex, u32)>,
-    /// Whether its DNS sockets are open.
-    pub dns: bool,
 }
 
 /// Carries out one instance's tasks.
@@ -125,45 +122,38 @@ impl Worker {
 
     async fn prepare(&mut self) -> Result<()> {
         let instance = self.instance();
-        let namespace = self
-            .world
-            .keeper
-            .call(move |keeper| keeper.create_namespace(instance))
-            .await?;
-        let namespace = Arc::new(namespace);
-        let endpoint = match self.held.network {
-            Some((endpoint, _)) => endpoint,
-            None => self.world.endpoints.take()?,
-        };
+        if self.held.network.is_some() {
+            // An earlier try failed half-way.
+            self.take_away().await;
+        }
+        let spare = self.world.networks.take(&self.world).await?;
+        let Spare {
+            namespace,
+            endpoint,
+            network,
+        } = spare;
+        let (ifindex, netns_id) = (network.ifindex(), network.netns_id());
         // Remembered at once: whatever fails below, removal knows what to take away.
         self.held.namespace = Some(namespace.clone());
-        self.held.network = Some((endpoint, 0));
-        let network = NetworkPlan {
-            endpoint,
-            addresses: self.plan.addresses,
-            egress: self.plan.egress,
-        };
-        let ifindex = prepare_instance_network(namespace.as_fd(), &network).await?;
         self.held.network = Some((endpoint, ifindex));
+        let addresses = self.plan.addresses;
+        network.settle(&addresses, self.plan.egress).await?;
         if self.leaves() {
-            let caller = self.plan.addresses.caller.v4;
+            let caller = addresses.caller.v4;
             tokio::task::spawn_blocking(move || outside::let_out(caller)).await??;
         }
-        if !self.held.dns {
-            self.open_dns(&namespace).await?;
-            self.held.dns = true;
-        }
+        self.open_dns(&namespace).await?;
         let config = EndpointConfig {
             instance,
             ifindex,
-            addresses: self.plan.addresses,
-            netns_id: peer_namespace(ifindex).await?,
+            addresses,
+            netns_id,
             upcall_quota: UPCALL_QUOTA,
             leaves: self.leaves().then_some(Ipv4Block::DEFAULT),
         };
         self.world
             .router
-            .look(move |_, datapath| datapath.attach_endpoint(endpoint, &config))
+            .look(move |_, datapath| datapath.insert_endpoint(endpoint, &config))
             .await??;
         self.world.router.input(Input::InstancePrepared {
             instance,
@@ -178,8 +168,8 @@ impl Worker {
         self.plan.egress == Egress::All
     }
 
-    /// Opens the sockets on which the instance's DNS questions arrive; the keeper holds them, so
-    /// that questions wait rather than fail while the daemon is away.
+    /// Opens the sockets on which the instance's DNS questions arrive; the keeper holds them and the
+    /// namespace, so that questions wait rather than fail while the daemon is away.
     async fn open_dns(&self, namespace: &Arc<OwnedFd>) -> Result<()> {
         let instance = self.instance();
         let sockets = dns_sockets(namespace.as_fd())?;
@@ -187,10 +177,12 @@ impl Worker {
             sockets.udp.try_clone()?.into(),
             sockets.tcp.try_clone()?.into(),
         );
-        self.world
-            .keeper
-            .call(move |keeper| keeper.hold(&dns_key(instance), &[udp.as_fd(), tcp.as_fd()]))
-            .await?;
+        let namespace = namespace.clone();
+        let hold = move |keeper: &KeeperClient| {
+            keeper.hold(&namespace_name(instance), &[namespace.as_fd()])?;
+            keeper.hold(&dns_key(instance), &[udp.as_fd(), tcp.as_fd()])
+        };
+        self.world.keeper.call(hold).await?;
         Ok(self
             .world
             .resolver
@@ -274,6 +266,15 @@ impl Worker {
         self.watch(None);
         let instance = self.instance();
         self.end_processes(grace).await;
+        self.take_away().await;
+        // Before core hears of it: an instance that is still wanted is made again at once.
+        self.world.instances.remove(instance);
+        self.world.router.input(Input::InstanceRemoved { instance });
+    }
+
+    /// Takes away all that it has but its program.
+    async fn take_away(&mut self) {
+        let instance = self.instance();
         let removed = self.world.resolver.remove(instance);
         warn(instance, "stop answering", removed.map_err(Into::into));
         let removed = self
@@ -288,9 +289,6 @@ impl Worker {
         warn(instance, "forget at the keeper", removed);
         self.remove_network().await;
         self.held = Held::default();
-        // Before core hears of it: an instance that is still wanted is made again at once.
-        self.world.instances.remove(instance);
-        self.world.router.input(Input::InstanceRemoved { instance });
     }
 
     async fn remove_network(&mut self) {
@@ -300,25 +298,21 @@ impl Worker {
         };
         // First: without its program, the device would let packets of a process that would not end
         // out to the host.
-        if ifindex != 0 {
-            let outcome = silence_device(ifindex).await;
-            warn(instance, "silence the device", outcome.map_err(Into::into));
-        }
+        let outcome = silence_device(ifindex).await;
+        warn(instance, "silence the device", outcome.map_err(Into::into));
         // Before the device: its deletion is news only of an instance that still has it.
         let detached = self
             .world
             .router
-            .look(move |_, datapath| datapath.detach_endpoint(endpoint))
+            .look(move |_, datapath| datapath.remove_endpoint(endpoint))
             .await;
         warn(
             instance,
             "detach",
             detached.and_then(|outcome| Ok(outcome?)),
         );
-        if ifindex != 0 {
-            let outcome = remove_device(ifindex).await;
-            warn(instance, "remove the device", outcome.map_err(Into::into));
-        }
+        let outcome = self.world.networks.remove(ifindex).await;
+        warn(instance, "remove the device", outcome);
         if self.leaves() {
             let caller = self.plan.addresses.caller.v4;
             let kept = tokio::task::spawn_blocking(move || outside::keep_in(caller)).await;

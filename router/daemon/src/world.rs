@@ -3,10 +3,10 @@
 use crate::directories::Directories;
 use crate::flow_watch::Watchers;
 use crate::journal::Journal;
+use crate::networks::Networks;
 use crate::router_thread::RouterHandle;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use margay_core::composition::Egress;
 use margay_core::id::{EndpointIndex, InstanceId, RequestId};
 use margay_core::names::NamesSnapshot;
 use margay_core::port::{Input, InstancePlan};
@@ -42,6 +42,8 @@ pub struct World {
     pub operators: Operators,
     /// Dense indices of the kernel's endpoint table.
     pub endpoints: Endpoints,
+    /// Makes and takes away instances' networks.
+    pub networks: Networks,
     /// Whether an operator ends the host: then the keeper ends too, as it should.
     pub ending: AtomicBool,
 }
@@ -127,12 +129,6 @@ impl Instances {
         if facts.is_empty() {
             self.last_gone.notify_waiters();
         }
-    }
-
-    /// Whether any reaches the outside.
-    pub fn any_leaves(&self) -> bool {
-        let facts = lock(&self.facts);
-        facts.values().any(|it| it.plan.egress == Egress::All)
     }
 
     /// Waits until no instance is left.

@@ -1,7 +1,7 @@
 //! TCX links: a program on a device, pinned, so that it stays when the process goes.
 
 use crate::device;
-use crate::object::{FROM_INSTANCE, FROM_PEER, FROM_ROUTER, program};
+use crate::object::{FROM_INSTANCE, FROM_PEER, FROM_ROUTER, program, program_of};
 use crate::pins::{PinError, Pins, remove_file};
 use aya::Ebpf;
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
@@ -10,6 +10,7 @@ use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use aya::sys::SyscallError;
 use std::io;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
 
 /// Why a program is not on its device.
@@ -80,17 +81,59 @@ impl Role {
     }
 }
 
+/// The links of instances' devices: from any thread, for the kernel takes milliseconds to make one.
+#[derive(Debug)]
+pub struct InstanceLinks {
+    pins: Pins,
+    program: Mutex<SchedClassifier>,
+}
+
+impl InstanceLinks {
+    /// Takes the program of a loaded object.
+    pub(crate) fn new(ebpf: &Ebpf, pins: &Pins) -> Result<Self, ProgramError> {
+        let loaded = program_of(ebpf, FROM_INSTANCE).info()?;
+        let program = SchedClassifier::from_program_info(loaded, FROM_INSTANCE.into())?;
+        Ok(InstanceLinks {
+            pins: pins.clone(),
+            program: Mutex::new(program),
+        })
+    }
+
+    /// Puts the program on the host side of an instance's veth; it lets nothing pass until the device
+    /// is an endpoint's. To repeat it changes nothing. Waits for the kernel, and for its turn.
+    pub fn attach(&self, ifindex: u32) -> Result<(), AttachError> {
+        let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
+        attach(&mut program, &self.pins, Role::Instance, ifindex)
+    }
+
+    /// The devices that have the program.
+    pub fn attached(&self) -> Result<Vec<u32>, AttachError> {
+        let names = self.pins.links()?;
+        let devices = names
+            .iter()
+            .filter_map(|name| name.strip_prefix(Role::Instance.prefix())?.parse().ok());
+        Ok(devices.collect())
+    }
+
+    /// Takes the program off a device; one without it is success. The device must be gone or down:
+    /// without the program, its packets would reach the host.
+    pub fn detach(&self, ifindex: u32) -> Result<(), AttachError> {
+        let name = Role::Instance.pin_name(ifindex);
+        remove_file(&self.pins.link(&name))
+            .map_err(|source| AttachError::Pin { link: name, source })
+    }
+}
+
 /// Puts the role's program on a device, before all others; a pinned link gets it in one step,
 /// without a packet passing in between.
 pub(crate) fn attach(
-    ebpf: &mut Ebpf,
+    classifier: &mut SchedClassifier,
     pins: &Pins,
     role: Role,
     ifindex: u32,
 ) -> Result<(), AttachError> {
     let name = role.pin_name(ifindex);
     let path = pins.link(&name);
-    let classifier = program(ebpf, role.program());
     if replace(classifier, role, &path)? {
         return Ok(());
     }
@@ -111,12 +154,6 @@ pub(crate) fn attach(
         .map_err(|error: LinkError| unpinned(&name, error))?;
     link.pin(&path).map_err(|error| unpinned(&name, error))?;
     Ok(())
-}
-
-/// Takes the role's program off a device; a device without it is success.
-pub(crate) fn detach(pins: &Pins, role: Role, ifindex: u32) -> Result<(), AttachError> {
-    let name = role.pin_name(ifindex);
-    remove_file(&pins.link(&name)).map_err(|source| AttachError::Pin { link: name, source })
 }
 
 /// Takes the role's program off every device but one.

@@ -2,7 +2,7 @@
 
 use crate::adopt::AdoptError;
 use crate::aggregates::{AggregateError, Aggregates};
-use crate::attach::{self, AttachError, Role};
+use crate::attach::{self, AttachError, InstanceLinks, Role};
 use crate::connections;
 use crate::deletions::Deletions;
 use crate::drop_counters;
@@ -10,12 +10,15 @@ use crate::endpoints::{EndpointConfig, Endpoints};
 use crate::flow_maps::{FlowError, FlowMaps};
 use crate::locations::{LocationError, Locations};
 use crate::mapped_array::{MappedArray, Row};
-use crate::object::{self, DatapathConfig, OpenError, take_array, take_map};
+use crate::object::{
+    self, DatapathConfig, FROM_PEER, FROM_ROUTER, OpenError, take_array, take_map,
+};
 use crate::pins::{self, Pins};
 use crate::programs;
 use crate::supply::Supply;
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::programs::ProgramError;
 use margay_core::aggregate::{Aggregate, AggregateKey, Epoch, EpochCell};
 use margay_core::drop_reason::DropReason;
 use margay_core::id::{EndpointIndex, InstanceId, LocationIndex, SlotIndex};
@@ -29,20 +32,12 @@ use std::path::Path;
 use std::time::Instant;
 use thiserror::Error;
 
-/// Why an instance could not be attached or detached.
+/// The kernel's table of endpoints refused a change.
 #[derive(Debug, Error)]
-pub enum EndpointError {
-    /// The kernel's table of endpoints refused.
-    #[error("cannot write endpoint {endpoint} (the table holds `endpoints_max`)")]
-    Table {
-        /// The endpoint.
-        endpoint: EndpointIndex,
-        /// What went wrong.
-        source: Box<MapError>,
-    },
-    /// The program could not be put on the device or taken off it.
-    #[error(transparent)]
-    Attach(#[from] AttachError),
+#[error("cannot write endpoint {endpoint} (the table holds `endpoints_max`)")]
+pub struct EndpointError {
+    endpoint: EndpointIndex,
+    source: Box<MapError>,
 }
 
 /// An open data path. Dropping it changes nothing in the kernel: what is pinned goes on.
@@ -107,41 +102,40 @@ impl Datapath {
     /// Puts the program for the router's own packets on the TAP; it must be the one given to
     /// [`Datapath::open`].
     pub fn attach_upcall(&mut self, tap_ifindex: u32) -> Result<(), AttachError> {
-        attach::attach(&mut self.ebpf, &self.pins, Role::Upcall, tap_ifindex)?;
+        let program = object::program(&mut self.ebpf, FROM_ROUTER);
+        attach::attach(program, &self.pins, Role::Upcall, tap_ifindex)?;
         attach::detach_others(&self.pins, Role::Upcall, tap_ifindex)
     }
 
     /// Takes other hosts' packets from a device; to repeat it changes nothing.
     pub fn attach_underlay(&mut self, ifindex: u32) -> Result<(), AttachError> {
-        attach::attach(&mut self.ebpf, &self.pins, Role::Underlay, ifindex)
+        let program = object::program(&mut self.ebpf, FROM_PEER);
+        attach::attach(program, &self.pins, Role::Underlay, ifindex)
     }
 
-    /// Lets an instance speak: its row first, then the program on the host side of its veth. To
-    /// repeat it changes nothing; another device or instance takes the former's place.
-    pub fn attach_endpoint(
+    /// The links of instances' devices.
+    pub fn instance_links(&self) -> Result<InstanceLinks, ProgramError> {
+        InstanceLinks::new(&self.ebpf, &self.pins)
+    }
+
+    /// Lets an instance speak whose device has the program. To repeat it changes nothing; another
+    /// device or instance takes the former's place.
+    pub fn insert_endpoint(
         &mut self,
         endpoint: EndpointIndex,
         config: &EndpointConfig,
     ) -> Result<(), EndpointError> {
         if self.endpoints.ifindex(endpoint) != Some(config.ifindex) {
-            self.detach_endpoint(endpoint)?;
+            self.remove_endpoint(endpoint)?;
         }
-        self.endpoints
-            .insert(endpoint, config)
-            .map_err(|source| table_error(endpoint, source))?;
-        attach::attach(&mut self.ebpf, &self.pins, Role::Instance, config.ifindex)?;
-        Ok(())
+        let inserted = self.endpoints.insert(endpoint, config);
+        inserted.map_err(|source| table_error(endpoint, source))
     }
 
-    /// Frees an endpoint's row and takes the program off its device; a free one is success. The
-    /// device must be gone or down: without the program, its packets would reach the host.
-    pub fn detach_endpoint(&mut self, endpoint: EndpointIndex) -> Result<(), EndpointError> {
-        if let Some(ifindex) = self.endpoints.ifindex(endpoint) {
-            attach::detach(&self.pins, Role::Instance, ifindex)?;
-        }
-        self.endpoints
-            .remove(endpoint)
-            .map_err(|source| table_error(endpoint, source))
+    /// Lets the instance at an endpoint speak no more, and frees its row; a free one is success.
+    pub fn remove_endpoint(&mut self, endpoint: EndpointIndex) -> Result<(), EndpointError> {
+        let removed = self.endpoints.remove(endpoint);
+        removed.map_err(|source| table_error(endpoint, source))
     }
 
     /// Every endpoint in use with its instance and device, whether the device still exists or not.
@@ -292,7 +286,7 @@ impl Datapath {
 }
 
 fn table_error(endpoint: EndpointIndex, source: MapError) -> EndpointError {
-    EndpointError::Table {
+    EndpointError {
         endpoint,
         source: Box::new(source),
     }

@@ -2,13 +2,14 @@
 
 pub use margay_core::address::DNS_ADDRESS;
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt,
 };
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// The port of DNS (RFC 1035 section 4.2).
 pub const DNS_PORT: u16 = 53;
@@ -45,6 +46,14 @@ pub enum DnsSocketsError {
     },
 }
 
+/// Makes a network namespace in which nothing is; it lives as long as its descriptor.
+pub fn new_namespace() -> io::Result<OwnedFd> {
+    on_a_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        Ok(File::open("/proc/thread-self/ns/net")?.into())
+    })
+}
+
 /// Runs `body` on a short-lived thread inside the network namespace `netns`.
 ///
 /// Sockets that `body` opens belong to that namespace for life, whoever holds them. The caller
@@ -53,13 +62,18 @@ pub fn in_namespace<T: Send>(
     netns: BorrowedFd<'_>,
     body: impl FnOnce() -> T + Send,
 ) -> io::Result<T> {
+    on_a_thread(|| {
+        setns(netns, CloneFlags::CLONE_NEWNET)?;
+        Ok(body())
+    })
+}
+
+/// Runs `body` on a thread that ends with it, and with which its namespace is left.
+fn on_a_thread<T: Send>(body: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("in-namespace".to_owned())
-            .spawn_scoped(scope, move || {
-                setns(netns, CloneFlags::CLONE_NEWNET)?;
-                Ok(body())
-            })?;
+            .spawn_scoped(scope, body)?;
         thread
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -107,15 +121,16 @@ fn bind_dns_sockets() -> Result<DnsSockets, DnsSocketsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::namespaced::{isolated, isolated_async, new_namespace, wait_for};
-    use crate::network::{NetworkPlan, prepare_instance_network};
+    use crate::namespaced::{
+        NetworkPlan, isolated, isolated_async, prepare_instance_network, wait_for,
+    };
     use margay_core::address::{InstanceAddresses, VirtualIp};
     use margay_core::composition::Egress;
     use margay_core::id::EndpointIndex;
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     use std::io::{Read, Write};
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::fd::AsFd;
 
     const CALLED: VirtualIp = VirtualIp {
         v4: Ipv4Addr::new(100, 64, 0, 1),
@@ -137,7 +152,7 @@ mod tests {
             },
         };
         isolated_async(async || {
-            let netns = new_namespace();
+            let netns = new_namespace().unwrap();
             prepare_instance_network(netns.as_fd(), &plan)
                 .await
                 .unwrap();
@@ -152,7 +167,7 @@ mod tests {
     #[test]
     fn the_body_runs_inside_and_the_caller_stays_outside() {
         isolated(|| {
-            let netns = new_namespace();
+            let netns = new_namespace().unwrap();
             let before = this_namespace();
 
             let inside = in_namespace(netns.as_fd(), this_namespace).unwrap();

@@ -1,8 +1,11 @@
 //! Network namespaces of their own for tests: nothing of the machine's is touched.
 
+use crate::network::{NetworkError, make_network};
+use margay_core::address::InstanceAddresses;
+use margay_core::composition::Egress;
+use margay_core::id::EndpointIndex;
 use nix::sched::{CloneFlags, unshare};
-use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for what the kernel does in the background.
@@ -36,11 +39,25 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
 
 /// A new network namespace that lives as long as its descriptor.
 pub(crate) fn new_namespace() -> OwnedFd {
-    isolated(|| {
-        File::open("/proc/thread-self/ns/net")
-            .expect("this thread's namespace")
-            .into()
-    })
+    crate::namespace::new_namespace().expect("a new network namespace")
+}
+
+/// What an instance's network is made from.
+pub(crate) struct NetworkPlan {
+    pub(crate) endpoint: EndpointIndex,
+    pub(crate) addresses: InstanceAddresses,
+    pub(crate) egress: Egress,
+}
+
+/// Makes an instance's network and gives it to the instance; the index of its host side.
+pub(crate) async fn prepare_instance_network(
+    netns: BorrowedFd<'_>,
+    plan: &NetworkPlan,
+) -> Result<u32, NetworkError> {
+    let network = make_network(netns, plan.endpoint).await?;
+    let ifindex = network.ifindex();
+    network.settle(&plan.addresses, plan.egress).await?;
+    Ok(ifindex)
 }
 
 /// Tries `attempt` until it answers; fails the test when it does not in time.

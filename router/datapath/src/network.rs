@@ -35,15 +35,15 @@ const INSTANCE_MAC: [u8; 6] = [0x02, 0x4d, 0x47, 0x00, 0x00, 0x03];
 /// What an instance calls its only device.
 const INSTANCE_DEVICE: &str = "eth0";
 
-/// What an instance's network is made from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetworkPlan {
-    /// Its place in the kernel's tables, which names the host side of its device.
-    pub endpoint: EndpointIndex,
-    /// Its addresses.
-    pub addresses: InstanceAddresses,
-    /// Whether the host routes for it.
-    pub egress: Egress,
+/// An instance's network but for what is the instance's own: its addresses, and routes from them.
+pub struct EmptyNetwork {
+    ifindex: u32,
+    netns_id: Option<u32>,
+    name: String,
+    host: Netlink,
+    instance: Netlink,
+    /// The instance's device, inside.
+    inner_ifindex: u32,
 }
 
 /// Why an instance has no network.
@@ -95,16 +95,16 @@ impl NetworkError {
     }
 }
 
-/// Makes the network of the instance whose namespace is `netns` and answers the interface index of
-/// the host side, which lies in the caller's namespace.
+/// Makes the network of an instance to come, whose namespace is `netns`; `endpoint` names the host side
+/// of its device, which lies in the caller's namespace.
 ///
 /// What an earlier try left behind is taken away first; after an error nothing is left. Runs within
 /// a Tokio runtime whose threads are all in the host's namespace.
-pub async fn prepare_instance_network(
+pub async fn make_network(
     netns: BorrowedFd<'_>,
-    plan: &NetworkPlan,
-) -> Result<u32, NetworkError> {
-    let name = device_name(plan.endpoint);
+    endpoint: EndpointIndex,
+) -> Result<EmptyNetwork, NetworkError> {
+    let name = device_name(endpoint);
     let host = Netlink::connect()?;
     if let Some(found) = host.find(&name).await? {
         if !found.is_veth || found.mac != HOST_MAC {
@@ -123,26 +123,69 @@ pub async fn prepare_instance_network(
     let outcome = async {
         crate::sysctl::disable_ipv6(&name)?;
         host.bring_up(&name, ifindex).await?;
-        if plan.egress == Egress::All {
-            lead_back(&host, &name, ifindex, plan.addresses.caller.v4).await?;
-        }
-        inside::configure(&instance, &plan.addresses).await
+        let netns_id = host.peer_namespace(ifindex).await?;
+        Ok((netns_id, inside::bring_up(&instance).await?))
     };
-    match outcome.await {
-        Ok(()) => Ok(ifindex),
-        Err(error) => {
-            if let Err(left_behind) = host.delete(ifindex).await {
-                tracing::warn!(device = name, %left_behind, "a half-made device stays");
+    let outcome = outcome.await;
+    let (netns_id, inner_ifindex) = or_delete(&host, &name, ifindex, outcome).await?;
+    Ok(EmptyNetwork {
+        ifindex,
+        netns_id,
+        name,
+        host,
+        instance,
+        inner_ifindex,
+    })
+}
+
+impl EmptyNetwork {
+    /// The interface index of the host side.
+    pub fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    /// The host's number for the namespace inside, if the kernel says it.
+    pub fn netns_id(&self) -> Option<u32> {
+        self.netns_id
+    }
+
+    /// Gives the network to the instance that has these addresses, and for which the host routes or
+    /// not. After an error nothing of the network is left.
+    pub async fn settle(
+        self,
+        addresses: &InstanceAddresses,
+        egress: Egress,
+    ) -> Result<(), NetworkError> {
+        let outcome = async {
+            if egress == Egress::All {
+                let caller = addresses.caller.v4;
+                lead_back(&self.host, &self.name, self.ifindex, caller).await?;
             }
-            Err(error)
-        }
+            inside::address(&self.instance, self.inner_ifindex, addresses).await
+        };
+        let outcome = outcome.await;
+        or_delete(&self.host, &self.name, self.ifindex, outcome).await
     }
 }
 
+/// Deletes the device of a network that could not be made.
+async fn or_delete<T>(
+    host: &Netlink,
+    name: &str,
+    ifindex: u32,
+    outcome: Result<T, NetworkError>,
+) -> Result<T, NetworkError> {
+    if outcome.is_err()
+        && let Err(left_behind) = host.delete(ifindex).await
+    {
+        tracing::warn!(device = name, %left_behind, "a half-made device stays");
+    }
+    outcome
+}
+
 /// Answers the host's number for the network namespace that the other half of a device pair lies in.
-///
-/// Runs within a Tokio runtime whose threads are all in the host's namespace.
-pub async fn peer_namespace(ifindex: u32) -> Result<Option<u32>, NetworkError> {
+#[cfg(test)]
+pub(crate) async fn peer_namespace(ifindex: u32) -> Result<Option<u32>, NetworkError> {
     Netlink::connect()?.peer_namespace(ifindex).await
 }
 

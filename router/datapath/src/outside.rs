@@ -43,9 +43,13 @@ pub fn keep_in(caller: Ipv4Addr) -> Result<(), OutsideError> {
     ))
 }
 
-/// Takes all of Margay's rules away, if there are any.
+/// Takes all of Margay's rules away, if there are any: where there is no nft, or no table of that name,
+/// there are none.
 pub fn clear() -> Result<(), OutsideError> {
-    nft("add table ip margay\ndelete table ip margay\n")
+    match nft("list table ip margay\n") {
+        Ok(()) => nft("delete table ip margay\n"),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Has nft do all that `script` says, or nothing.

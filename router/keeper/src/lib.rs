@@ -30,4 +30,6 @@ mod wire;
 pub use client::{EventStream, KeeperClient, KeeperError};
 pub use exec::{ExecError, InstanceTarget, exec_in_instance};
 pub use launch::KeeperLaunch;
-pub use message::{Event, InstanceState, InstanceStatus, KeeperInfo, ProcessSpec, Started};
+pub use message::{
+    Event, InstanceState, InstanceStatus, KeeperInfo, ProcessSpec, Started, namespace_name,
+};

@@ -21,7 +21,9 @@ const DECIDED_EXTRA_MAX_US: f64 = 12.0;
 /// A first packet whose flow the kernel opens may take this much longer than a later one.
 const AGGREGATE_EXTRA_MAX_US: f64 = 3.0;
 
-/// A service that is applied beside 30,000 must be found within this time.
+/// The name of a service that is applied beside 30,000 must be found within this time: from then on DNS
+/// answers as its composition says, though no instance runs yet. How soon one does is the kernel's
+/// and its program's affair too; that time is reported beside it.
 const APPLY_MAX_MS: f64 = 10.0;
 
 /// What Margay must be ahead of, and in which metrics.
@@ -72,9 +74,10 @@ pub fn judge(figures: &[Figure]) -> Vec<Verdict> {
 pub fn judge_applies(applies: &BTreeMap<Config, Applies>) -> Vec<Verdict> {
     let judged = applies.iter().filter_map(|(config, applies)| {
         let median_ms = applies.name_ms.median()?;
+        let address_ms = applies.address_ms.median()?;
         Some(Verdict {
-            target: format!("{config} a service is found within {APPLY_MAX_MS} ms"),
-            measured: format!("{median_ms:.2} ms"),
+            target: format!("{config} the name of a service is found within {APPLY_MAX_MS} ms"),
+            measured: format!("{median_ms:.2} ms; its first address within {address_ms:.2} ms"),
             reached: median_ms < APPLY_MAX_MS,
         })
     });
@@ -211,7 +214,10 @@ mod tests {
                 values: vec![value],
                 ..Series::default()
             },
-            ..Applies::default()
+            address_ms: Series {
+                values: vec![value],
+                ..Series::default()
+            },
         };
         let applies = BTreeMap::from([
             (Config::Margay, series(9.9)),

@@ -122,6 +122,12 @@ impl Namespaces {
         Ok(path)
     }
 
+    /// The path by which we reach what lies inside at `path`.
+    pub(super) fn inside(&self, path: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.first_process));
+        root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
     /// Whether they still stand.
     pub(super) fn living(&self) -> bool {
         self.owner

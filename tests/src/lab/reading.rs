@@ -70,6 +70,8 @@ pub struct Flow {
 pub struct Status {
     /// Its process, as the host sees it.
     pub pid: u32,
+    /// Live flows.
+    pub flows: u32,
     /// First packets that came up to core so far.
     pub upcalls: u64,
 }

@@ -1,8 +1,8 @@
 //! Crashes in the middle of changes: whatever was under way is taken up again.
 
 use crate::world::{
-    SEEN_MAX, Talk, composition, furnish, host_with, instance, margay, populate, shell, text,
-    until_ready,
+    SEEN_MAX, SPARES, Talk, composition, furnish, host_with, instance, margay, populate, shell,
+    text, until_ready,
 };
 use margay_tests::lab::{Host, state_directory, until};
 use std::process::Stdio;
@@ -153,16 +153,21 @@ fn host_whose_keeper_was_killed_makes_its_instances_anew() {
 #[test]
 fn host_whose_journal_was_lost_ends_what_it_does_not_know() {
     let host = host_with("");
-    let devices = "ip -o link | grep -c ': mg[0-9a-f]*@' || true";
-    assert_eq!(shell(&host, devices).trim(), "2");
+    let until_instances_have = |devices: usize| {
+        let count = "ip -o link | grep -c ': mg[0-9a-f]*@' || true";
+        let whole = (devices + SPARES).to_string();
+        let counted = || Ok((shell(&host, count).trim() == whole).then_some(()));
+        until("the devices are those of instances", SEEN_MAX, counted).unwrap();
+    };
+    until_instances_have(2);
 
     host.kill_daemon().unwrap();
     let journal = state_directory().join("margay.redb");
     shell(&host, &format!("rm {}", journal.display()));
     host.start_daemon().unwrap();
 
-    assert_eq!(shell(&host, devices).trim(), "0");
+    until_instances_have(0);
     populate(&host, "");
     drop(Talk::connected(&host, "1.caller"));
-    assert_eq!(shell(&host, devices).trim(), "2");
+    until_instances_have(2);
 }

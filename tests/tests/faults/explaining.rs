@@ -42,6 +42,26 @@ fn open_flow_is_explained_with_what_the_kernel_counted() {
 }
 
 #[test]
+fn flow_that_the_kernel_opened_is_explained_as_open_from_its_first_packet_on() {
+    let host = host_with("");
+    let (from, to) = (instance(&host, "1.caller"), instance(&host, "1.echo"));
+    let mut client = Talk::client(&host, "1.caller");
+    let open = format!("open {} {ECHO_PORT}", to.called_v4);
+    assert_eq!(client.ask(&open), to.called_v4.to_string());
+    assert_eq!(client.ask(&open), to.called_v4.to_string());
+    let port = client.ask("port");
+    let source = format!("{}:{port}", from.caller_v4);
+    let destination = format!("{}:{ECHO_PORT}", to.called_v4);
+
+    let found = explained(&host, &["tcp", &source, &destination]);
+
+    assert_eq!(found["verdict"], "open", "{found:#}");
+    assert_eq!(found["choice"], "aggregate", "{found:#}");
+    let age_ms = found["age_ms"].as_u64();
+    assert!(age_ms < Some(5_000), "{found:#}");
+}
+
+#[test]
 fn refusal_is_explained_by_the_reason_that_was_counted() {
     let host = host_with(STRANGER);
     until_ready(&host, &["1.stranger"]);

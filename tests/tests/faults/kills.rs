@@ -1,8 +1,9 @@
 //! The daemon killed at random moments of whatever it does: what is left is understood, and nothing
 //! leaks.
 
-use crate::world::{SEEN_MAX, shell, text};
-use margay_tests::lab::{Host, until};
+use crate::possessions::until_possessions;
+use crate::world::{shell, text};
+use margay_tests::lab::Host;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeSet;
@@ -81,43 +82,6 @@ fn begin(host: &Host, change: Change, version: usize) -> Option<Child> {
     let mut command = command;
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
     Some(quiet.stderr(Stdio::null()).spawn().unwrap())
-}
-
-/// What a host has that instances need: devices, pinned links, control groups, namespaces that the
-/// keeper holds, files.
-fn possessions(host: &Host) -> String {
-    shell(
-        host,
-        r#"
-        echo devices $(ip -o link | grep -c ': mg[0-9a-f]*@' || true)
-        echo links $(ls /media/run/bpf/links | grep -c '^instance-' || true)
-        echo cgroups $(find $(awk '$3 == "cgroup2" { print $2 }' /proc/self/mounts | tail -1) \
-            -mindepth 2 -type d -path '*/margay-*' | wc -l)
-        echo namespaces $(ls -l /proc/$(pgrep -ox margay-keeper)/fd | grep -c 'net:\[' || true)
-        echo files $(ls /media/state/instances 2>/dev/null | wc -l)
-        "#,
-    )
-}
-
-fn expected(instances: usize) -> String {
-    let kinds = ["devices", "links", "cgroups", "namespaces", "files"];
-    let lines = kinds.map(|kind| format!("{kind} {instances}\n"));
-    lines.concat()
-}
-
-/// Waits until the host has what so many instances need, and nothing else.
-fn until_possessions(host: &Host, instances: usize) {
-    let settled = until("nothing is left over", SEEN_MAX, || {
-        let whole = host.instances()?.len() == instances;
-        Ok((whole && possessions(host) == expected(instances)).then_some(()))
-    });
-    if let Err(error) = settled {
-        let (has, log) = (possessions(host), host.log_tail());
-        panic!(
-            "{error}: the host has\n{has}\n{:#?}\n{log}",
-            host.instances()
-        );
-    }
 }
 
 #[test]

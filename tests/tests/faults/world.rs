@@ -10,6 +10,9 @@ use std::time::Duration;
 /// How long a change may take to be seen, on a busy machine.
 pub(crate) const SEEN_MAX: Duration = Duration::from_secs(30);
 
+/// Networks that a host has ready for instances to come.
+pub(crate) const SPARES: usize = 4;
+
 /// How long a program may take to answer a line: its own patience is shorter.
 const HEARD_MAX: Duration = Duration::from_secs(40);
 

@@ -99,6 +99,12 @@ fn python(host: &Host, caller: &str, words: &[&str]) -> String {
     host.run(caller, &command).unwrap().trim().to_owned()
 }
 
+fn explained(host: &Host, caller: &str, target: &str) -> serde_json::Value {
+    let mut command = host.margay(&["explain", "--json", target, "--as", caller]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 #[test]
 fn outside_is_reached_by_those_who_may_and_reaches_no_one_by_itself() {
     let host = Host::without_daemon().unwrap();
@@ -131,6 +137,18 @@ fn outside_is_reached_by_those_who_may_and_reaches_no_one_by_itself() {
         "NXDOMAIN"
     );
 
+    assert_eq!(
+        explained(&host, "1.roamer", "192.0.2.1:80")["verdict"],
+        "leaves"
+    );
+    let stays = explained(&host, "1.homebody", "192.0.2.1:80");
+    assert_eq!(stays["reason"], "no_egress", "{stays:#}");
+    let drops = host.drops().unwrap();
+    assert!(
+        drops["no_egress"] >= 1,
+        "it was told by its own name: {drops:?}"
+    );
+
     // The daemon's end stops none of it, and its next start repairs what others took away.
     sh(&host, "nft flush ruleset", "");
     host.kill_daemon().unwrap();
@@ -138,6 +156,16 @@ fn outside_is_reached_by_those_who_may_and_reaches_no_one_by_itself() {
     host.until_ready(SEEN_MAX).unwrap();
     assert_eq!(roams(), "192.0.2.2 192.0.2.2 shut shut");
 
+    // The host takes its rules away with it, long after the last who needed them.
+    let stay = WORLD.replace("egress = \"all\"", "");
+    let stay = stay.replace("version = 1", "version = 2");
+    host.apply(&stay).unwrap();
+    let alone = until("nobody leaves any more", SEEN_MAX, || {
+        let mut roamers = host.instances()?;
+        roamers.retain(|it| it.name == "1.roamer");
+        Ok((roamers.len() == 1 && roamers[0].caller_v4 != roamer.caller_v4).then_some(()))
+    });
+    alone.unwrap();
     sh(&host, "nft list table ip margay >/dev/null", "");
     let mut down = host.margay(&["down"]);
     assert!(down.stdin(Stdio::null()).status().unwrap().success());

@@ -80,7 +80,7 @@ fn hosts_programs_and_a_site_server_learn_what_the_composition_lets_the_host_kno
     let port = asked(&host, ADDR, "_http._tcp.web.matrix", "SRV");
     assert_eq!(
         port[1],
-        "answer _http._tcp.web.matrix. SRV 0 1 80 1.web.matrix."
+        "answer _http._tcp.web.matrix. SRV 0 0 80 1.web.matrix."
     );
     assert_eq!(asked(&host, ADDR, "secret.matrix", "A")[0], "NXDOMAIN");
     assert_eq!(asked(&host, ADDR, "example.com", "A"), ["REFUSED"]);

@@ -11,6 +11,7 @@ version = 4
 [automaton.web]
 command = ["sleep", "infinity"]
 replicas = 2
+weights = [100, 30]
 ports = { http = { port = 80, protocol = "tcp" } }
 
 [automaton.shopper]
@@ -39,8 +40,8 @@ fn what_a_caller_may_reach_has_every_kind_of_name_and_for_others_none() {
     let found = shopper("_http._tcp.web.matrix", "SRV");
     let owner = "_http._tcp.web.matrix.";
     for expected in [
-        format!("answer {owner} SRV 0 1 80 1.web.matrix."),
-        format!("answer {owner} SRV 0 1 80 2.web.matrix."),
+        format!("answer {owner} SRV 0 100 80 1.web.matrix."),
+        format!("answer {owner} SRV 0 30 80 2.web.matrix."),
         format!("additional 2.web.matrix. A {v4}"),
         format!("additional 2.web.matrix. AAAA {v6}"),
     ] {

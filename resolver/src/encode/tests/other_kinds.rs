@@ -5,6 +5,8 @@ use super::*;
 fn targets(count: u8, name: &str) -> Answer {
     let target = |last: u8| ServiceTarget {
         name: format!("{last}.{name}.matrix"),
+        priority: u16::from(last > 1),
+        weight: 100 * u16::from(last),
         port: 80,
         called: VirtualIp {
             v4: v4(last + 1)[0],
@@ -28,7 +30,7 @@ fn targets_of_a_port_keep_their_order_and_bring_their_addresses() {
 
     let reply = parsed(&bytes);
     let owner = "_http._tcp.web.matrix.";
-    let expected = [1, 2].map(|last| format!("{owner} SRV 0 1 80 {last}.web.matrix."));
+    let expected = ["0 100 80 1", "1 200 80 2"].map(|it| format!("{owner} SRV {it}.web.matrix."));
     assert_eq!(lines(&reply.answers), expected);
     let addresses = [1, 2].map(|last| {
         [

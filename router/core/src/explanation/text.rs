@@ -22,6 +22,7 @@ impl fmt::Display for Explanation {
                 line(f, "verdict", &format!("goes to {}", route.server))?;
                 rewrite(f, route)?;
             }
+            Verdict::Leaves => line(f, "verdict", "leaves by the host's own routing")?,
             Verdict::Refused {
                 reason,
                 explanation,
@@ -31,7 +32,7 @@ impl fmt::Display for Explanation {
                 line(f, "told", told)?;
             }
             Verdict::NoSuchName { told } => {
-                line(f, "verdict", "no such name")?;
+                line(f, "verdict", "the name leads nowhere")?;
                 line(f, "told", told)?;
             }
         }

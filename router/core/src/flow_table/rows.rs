@@ -38,7 +38,12 @@ impl Rows {
 
     /// All flows, ordered by pair.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Flow> {
-        self.rows.iter().flatten()
+        self.iter_from(0)
+    }
+
+    /// The flows from this row on, ordered by pair.
+    pub(super) fn iter_from(&self, row: usize) -> impl Iterator<Item = &Flow> {
+        self.rows.get(row..).unwrap_or_default().iter().flatten()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -2,6 +2,7 @@
 
 use crate::address::VirtualIp;
 use crate::name::ZONE;
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The answer to a [`Question`](super::Question).
@@ -39,10 +40,7 @@ impl Answer {
         match self {
             Answer::V4(addrs) => addrs.iter().map(ToString::to_string).collect(),
             Answer::V6(addrs) => addrs.iter().map(ToString::to_string).collect(),
-            Answer::Targets(targets) => {
-                let line = |target: &ServiceTarget| format!("{}:{}", target.name, target.port);
-                targets.iter().map(line).collect()
-            }
+            Answer::Targets(targets) => targets.iter().map(ToString::to_string).collect(),
             Answer::Texts(texts) => texts.clone(),
             Answer::Pointer(name) => vec![name.clone()],
             Answer::Authority(_) | Answer::NameServer(_) => vec![ZONE.to_owned()],
@@ -57,10 +55,22 @@ impl Answer {
 pub struct ServiceTarget {
     /// Its whole name, `2.web.matrix`.
     pub name: String,
+    /// Only the targets of the lowest priority are called while one of them answers.
+    pub priority: u16,
+    /// Its part among the targets of its priority.
+    pub weight: u16,
     /// The port's number.
     pub port: u16,
     /// The name's addresses, told along so that nobody needs to ask for them.
     pub called: VirtualIp,
+}
+
+impl fmt::Display for ServiceTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, port) = (&self.name, self.port);
+        let (priority, weight) = (self.priority, self.weight);
+        write!(f, "{name}:{port} priority {priority} weight {weight}")
+    }
 }
 
 /// The zone that a name lies in: so many of its last labels.

@@ -9,6 +9,7 @@ use crate::id::{InstanceId, Version};
 use crate::name::{AutomatonName, ZONE};
 use foldhash::fast::FixedState;
 use rpds::HashTrieMapSync;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub struct NamesSnapshot {
     pub(super) plan: Option<AddressPlan>,
     /// Who may ask for names of other zones.
     outgoing: Arc<BTreeSet<InstanceId>>,
-    services: SharedMap<AutomatonName, Arc<Service>>,
+    services: SharedMap<AutomatonName, Service>,
     holders: SharedMap<IpAddr, Holder>,
 }
 
@@ -75,20 +76,33 @@ pub struct NamedInstance {
 }
 
 /// A service in the shape that answers are made from: candidates and addresses side by side.
+///
+/// A look-up's time goes into memory that is fetched: of most services there is one instance and there
+/// are two callers at most, and these lie in the service itself.
 #[derive(Debug)]
 pub(super) struct Service {
-    name: AutomatonName,
-    declaration: Arc<Declaration>,
-    vip: Option<VirtualIp>,
+    /// In order.
+    callers: SmallVec<[InstanceId; 2]>,
     /// Balances between the ready instances.
     balancer: Balancer,
     /// What is called to reach each candidate.
-    called: Vec<VirtualIp>,
+    called: SmallVec<[VirtualIp; 1]>,
+    vip: Option<VirtualIp>,
+    name: AutomatonName,
+    declaration: Arc<Declaration>,
     /// Each candidate's place among `instances`.
     places: Vec<usize>,
     instances: Vec<NamedInstance>,
-    callers: BTreeSet<InstanceId>,
 }
+
+/// The priority of those among whom the caller chooses (RFC 2782, "Priority").
+const FIRST: u16 = 0;
+
+/// The priority of those whom it calls when none of them answers.
+const LAST_RESORT: u16 = 1;
+
+/// The weight of a target that is the only one: there is nothing to choose (RFC 2782, "Weight").
+const WEIGHT_OF_ONE: u16 = 0;
 
 /// Whose an address is.
 #[derive(Debug, PartialEq)]
@@ -156,16 +170,14 @@ impl NamesSnapshot {
             hold(vip.v6.into(), None);
         }
         let service = Service::from(service);
-        self.services
-            .insert_mut(service.name.clone(), Arc::new(service));
+        self.services.insert_mut(service.name.clone(), service);
     }
 
     /// Forgets a service and whose its addresses were.
     pub fn remove(&mut self, name: &AutomatonName) {
-        let Some(service) = self.services.get(name).map(Arc::clone) else {
+        let Some(service) = self.services.get(name) else {
             return;
         };
-        self.services.remove_mut(name);
         let vips = service.vip.into_iter();
         let vips = vips.flat_map(|vip| [IpAddr::from(vip.v4), vip.v6.into()]);
         for addr in service.instances.iter().flat_map(addresses).chain(vips) {
@@ -175,6 +187,7 @@ impl NamesSnapshot {
                 self.holders.remove_mut(&addr);
             }
         }
+        self.services.remove_mut(name);
     }
 
     /// All that it holds but loads, in order.
@@ -197,7 +210,7 @@ impl NamesSnapshot {
     /// The service of this name, if `caller` may see it.
     pub(super) fn service(&self, name: &str, caller: InstanceId) -> Option<&Service> {
         let service = self.services.get(name)?;
-        service.callers.contains(&caller).then_some(service)
+        service.is_seen_by(caller).then_some(service)
     }
 
     /// The name of whoever holds `addr`, if it is the caller itself or `caller` may see it.
@@ -207,7 +220,7 @@ impl NamesSnapshot {
         let own = holder
             .instance
             .is_some_and(|(instance, _)| instance == caller);
-        let seen = own || service.callers.contains(&caller);
+        let seen = own || service.is_seen_by(caller);
         seen.then(|| match holder.instance {
             Some((_, ordinal)) => service.instance_name(ordinal),
             None => service.whole_name(),
@@ -247,12 +260,16 @@ impl From<NamedService> for Service {
             balancer: service.balancer,
             places,
             instances: service.instances,
-            callers: service.callers,
+            callers: service.callers.into_iter().collect(),
         }
     }
 }
 
 impl Service {
+    fn is_seen_by(&self, caller: InstanceId) -> bool {
+        self.callers.binary_search(&caller).is_ok()
+    }
+
     /// What the service's own name holds.
     pub(super) fn answer(&self, caller: InstanceId, kind: QuestionKind, draw: Draw) -> Answer {
         let called = || self.order(caller, draw).map(|index| self.called[index]);
@@ -308,6 +325,8 @@ impl Service {
         if let Some(called) = self.vip {
             return Answer::Targets(vec![ServiceTarget {
                 name: self.whole_name(),
+                priority: FIRST,
+                weight: WEIGHT_OF_ONE,
                 port: port.port,
                 called,
             }]);
@@ -317,10 +336,19 @@ impl Service {
         }
         let targets = self.order(caller, draw).map(|index| ServiceTarget {
             name: self.instance_name(self.instances[self.places[index]].ordinal),
+            priority: match self.balancer.is_last_resort(caller, index) {
+                true => LAST_RESORT,
+                false => FIRST,
+            },
+            weight: self.balancer.candidates()[index].declared_weight(),
             port: port.port,
             called: self.called[index],
         });
-        Answer::Targets(targets.collect())
+        let mut targets: Vec<ServiceTarget> = targets.collect();
+        if let [only] = &mut targets[..] {
+            only.weight = WEIGHT_OF_ONE;
+        }
+        Answer::Targets(targets)
     }
 
     /// Whether any port of it is of this transport.

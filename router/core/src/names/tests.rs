@@ -99,6 +99,22 @@ fn permitted_name_has_addresses_of_both_families_and_nothing_else() {
 }
 
 #[test]
+fn each_of_many_callers_sees_the_service_and_nobody_else_does() {
+    let callers: Vec<u64> = (1..40).map(|number| number * 37 % 41).collect();
+    let names = NamesSnapshot::new(plan(), [service("web", Balance::RoundRobin, 1, &callers)]);
+    let question = Question {
+        name: "web.matrix".to_owned(),
+        kind: QuestionKind::A,
+    };
+
+    for id in 0..100 {
+        let answer = answer(&names, InstanceId(id), &question, 0);
+        let sees = matches!(answer, Answer::V4(_));
+        assert_eq!(sees, callers.contains(&id), "{id}");
+    }
+}
+
+#[test]
 fn service_without_a_ready_instance_exists() {
     let none_ready = Answer::NoData(Zone::SERVICES, Some(ExtendedError::NONE_READY));
     assert_eq!(

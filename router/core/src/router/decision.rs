@@ -3,6 +3,7 @@
 use super::Router;
 use super::identities::Holder;
 use super::instances::Instance;
+use super::outside::is_multicast;
 use super::services::Service;
 use crate::balance::Draw;
 use crate::choice::{Absence, Choice};
@@ -84,6 +85,15 @@ impl<'a> Server<'a> {
         }
     }
 
+    /// Where it stands for whoever looks for one that takes new flows.
+    pub(super) fn standing(self) -> &'static str {
+        match self {
+            Server::Here(instance) => instance.standing(),
+            // Its own host decides.
+            Server::There(..) => "ready",
+        }
+    }
+
     /// Its called address in one of the families.
     pub(super) fn called(self, v4: bool) -> IpAddr {
         let called = match self {
@@ -132,7 +142,10 @@ impl Router {
         witness: &mut impl Witness<'a>,
     ) -> Result<OpenRequest, DropReason> {
         let client = caller.party().ok_or(DropReason::UnknownEndpoint)?;
-        let key = arrival.key;
+        let (key, to) = (arrival.key, arrival.key.destination.ip());
+        if is_multicast(to) {
+            return Err(DropReason::LocalControl);
+        }
         if !caller.holds(key.source.ip()) {
             return Err(DropReason::ForgedSource);
         }
@@ -141,8 +154,8 @@ impl Router {
             return Err(DropReason::NotAFirstPacket);
         }
         witness.passed(Point::FirstPacket);
-        let called = self.identities.find(key.destination.ip());
-        let called = called.ok_or(DropReason::NoSuchAddress)?;
+        let called = self.identities.find(to);
+        let called = called.ok_or_else(|| self.nobody_holds(to))?;
         witness.passed(Point::Identity(called));
         let permissions = &self.services.permissions;
         let (from, to) = (&caller.plan.name.automaton, &called.automaton);
@@ -234,13 +247,16 @@ impl Router {
             return serves.then_some((Server::Here(instance), Choice::Called));
         }
         let server = self.balanced(caller, service, draw)?;
-        let absence = match self.automaton_of(called).is_some() {
-            true => Absence::NotReady,
-            false => Absence::Gone,
+        let absence = match self.instances.get(&called) {
+            Some(instance) => instance.absence(),
+            None if self.peers.instance(called).is_some() => Absence::NotReady,
+            None => Absence::Gone,
         };
-        let choice = match server.id() == caller {
-            true => Choice::Itself(absence),
-            false => Choice::Sibling(absence),
+        let choice = match server.id() {
+            id if id == caller => Choice::Itself(absence),
+            // Nobody else is left, though this one's connections failed.
+            id if id == called => Choice::Called,
+            _ => Choice::Sibling(absence),
         };
         Some((server, choice))
     }

@@ -1,5 +1,7 @@
 //! Why a flow goes where it goes: the walk of its first packet, written down.
 
+mod following;
+mod leaving;
 mod refusal;
 mod walk;
 
@@ -14,10 +16,11 @@ use crate::flow_key::{FlowKey, Protocol};
 use crate::flow_table::{Flow, FlowState, OpenRequest};
 use crate::id::InstanceId;
 use crate::moment::Moment;
-use crate::name::{AutomatonName, InstanceName, ZONE};
-use crate::names::{Answer, NamesSnapshot, Question, QuestionKind, answer};
+use crate::names::NamesSnapshot;
 use crate::port::{FlowReading, FlowSlots};
-use rand::RngCore;
+use following::{Followed, nowhere};
+use leaving::leaving;
+use refusal::undo_drain;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use walk::Walk;
@@ -54,31 +57,37 @@ impl Router {
         }
         let caller = self.caller_of(target, caller)?;
         let mut steps = Vec::new();
-        let (key, unnamed) = match target {
-            Target::Flow(key) => (*key, None),
-            Target::Address(to, protocol) => (self.next_key(caller, *to, *protocol), None),
+        let (to, port, protocol, unanswered) = match target {
+            Target::Flow(key) => return Ok(self.explain_next(target, caller, *key, steps, now)),
+            Target::Address(to, protocol) => {
+                let key = self.next_key(caller, *to, *protocol);
+                return Ok(self.explain_next(target, caller, key, steps, now));
+            }
             Target::Name {
                 name,
                 port,
                 protocol,
             } => match self.follow_name(caller, name, names, &mut steps) {
-                Followed::To(to, unnamed) => {
-                    let (port, protocol) = self.port_of(to, *port, *protocol);
-                    let to = SocketAddr::new(to, port);
-                    (self.next_key(caller, to, protocol), unnamed)
-                }
-                Followed::Nowhere(told, next) => {
-                    return Ok(Explanation {
-                        caller: caller.plan.name.to_string(),
-                        target: target.to_string(),
-                        steps,
-                        verdict: Verdict::NoSuchName { told },
-                        next,
-                    });
+                Followed::To(to) => (to, port, protocol, None),
+                Followed::Unanswered(to, unanswered) => (to, port, protocol, Some(unanswered)),
+                Followed::Outside => return Ok(leaving(target, caller, None, steps)),
+                Followed::Nowhere(unanswered) => {
+                    return Ok(nowhere(target, caller, steps, unanswered));
                 }
             },
         };
-        Ok(self.explain_next(target, caller, key, steps, unnamed, now))
+        let (port, protocol) = self.port_of(to, *port, *protocol);
+        let key = self.next_key(caller, SocketAddr::new(to, port), protocol);
+        let Some(unanswered) = unanswered else {
+            return Ok(self.explain_next(target, caller, key, steps, now));
+        };
+        let mut behind = self.explain_next(target, caller, key, steps.clone(), now);
+        let Verdict::Refused { told, .. } = &mut behind.verdict else {
+            return Ok(nowhere(target, caller, steps, unanswered));
+        };
+        // The program never gets so far, but this is why its name has no address.
+        unanswered.told.clone_into(told);
+        Ok(behind)
     }
 
     fn caller_of(
@@ -139,60 +148,6 @@ impl Router {
         }
     }
 
-    /// Asks for the name as the caller would.
-    fn follow_name(
-        &self,
-        caller: &Instance,
-        name: &str,
-        names: &NamesSnapshot,
-        steps: &mut Vec<Step>,
-    ) -> Followed {
-        let question = Question {
-            name: name.to_owned(),
-            kind: QuestionKind::A,
-        };
-        let draw = self.random.clone().next_u64();
-        let answer = answer(names, caller.plan.instance, &question, draw);
-        let (told, why) = match answer {
-            Answer::V4(addresses) => {
-                let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-                let detail = format!("answered with {}; the first is taken", listed.join(", "));
-                steps.push(Step::passed("name", detail));
-                return Followed::To(addresses[0].into(), None);
-            }
-            Answer::NameError(_, error) => ("no such name (NXDOMAIN)", error.text),
-            Answer::NoData(_, Some(error)) => ("no address (an empty answer)", error.text),
-            _ => (
-                "no address (an empty answer)",
-                "the name has no IPv4 address",
-            ),
-        };
-        steps.push(Step::refused("name", format!("{told}: {why}")));
-        match self.any_address_of(name) {
-            Some(address) => Followed::To(address, Some(told)),
-            None => Followed::Nowhere(told.to_owned(), self.unknown_name(name)),
-        }
-    }
-
-    /// An address of the service that `name` is of, whoever may see it.
-    fn any_address_of(&self, name: &str) -> Option<IpAddr> {
-        let service = self.services.find(&automaton_of(name)?)?;
-        let instance = self.instances.get(service.instances.first()?)?;
-        Some(instance.plan.addresses.called.v4.into())
-    }
-
-    fn unknown_name(&self, name: &str) -> String {
-        let Some(automaton) = automaton_of(name) else {
-            return format!(
-                "Names of services end in .{ZONE}; `margay services` lists what is declared."
-            );
-        };
-        if self.services.find(&automaton).is_some() {
-            return format!("`{automaton}` has no instance at all yet: `margay ps`.");
-        }
-        format!("No composition declares `{automaton}`; `margay services` lists what is declared.")
-    }
-
     /// Walks the decision of a first packet.
     fn explain_next(
         &self,
@@ -200,9 +155,11 @@ impl Router {
         caller: &Instance,
         key: FlowKey,
         steps: Vec<Step>,
-        unnamed: Option<&str>,
         now: Moment,
     ) -> Explanation {
+        if self.gets_out(caller, &key) {
+            return leaving(target, caller, Some(&key), steps);
+        }
         let mut walk = Walk::new(self, caller, key, steps);
         // The draws that the next packet will make: the walk tells its very choice.
         let draws = Draws::from(&mut self.random.clone());
@@ -216,7 +173,7 @@ impl Router {
             Ok((request, delivered)) => {
                 walk.has_room();
                 let route = self.route(&key, &delivered, &request);
-                let next = self.after_opening(&request);
+                let next = self.after_opening(&walk, &request, now);
                 (Verdict::WouldOpen(route), next)
             }
             Err(reason) => {
@@ -226,7 +183,7 @@ impl Router {
                 let verdict = Verdict::Refused {
                     reason: reason.name().to_owned(),
                     explanation: reason.explanation().to_owned(),
-                    told: unnamed.unwrap_or(packet).to_owned(),
+                    told: packet.to_owned(),
                 };
                 (verdict, next)
             }
@@ -252,14 +209,30 @@ impl Router {
         }
     }
 
-    fn after_opening(&self, request: &OpenRequest) -> String {
-        let server = self.name_of(request.server.instance);
-        match request.choice {
-            Choice::Sibling(Absence::NotReady) | Choice::Itself(Absence::NotReady) => {
-                "Nothing, unless the called instance should be ready: `margay ps` tells why it is not."
-                    .to_owned()
+    fn after_opening(&self, walk: &Walk<'_>, request: &OpenRequest, now: Moment) -> String {
+        let (server, called) = (
+            self.name_of(request.server.instance),
+            walk.called_instance(),
+        );
+        let (Choice::Sibling(absence) | Choice::Itself(absence)) = request.choice else {
+            return format!("Nothing. If the program still fails, see `margay logs {server}`.");
+        };
+        match absence {
+            Absence::Gone => {
+                format!("Nothing. If the program still fails, see `margay logs {server}`.")
             }
-            _ => format!("Nothing. If the program still fails, see `margay logs {server}`."),
+            Absence::Drained => undo_drain(called),
+            Absence::Ejected => {
+                let back = walk.called_back_in(now).unwrap_or_default();
+                format!(
+                    "Wait: {called} is tried again in {:.1} s; `margay logs {called}` may tell why \
+                     it failed.",
+                    back.as_secs_f64()
+                )
+            }
+            Absence::NotReady => format!(
+                "Nothing, unless {called} should be ready: `margay ps` tells why it is not."
+            ),
         }
     }
 
@@ -358,23 +331,5 @@ impl Router {
             Some(server) => server.name().to_string(),
             None => format!("instance {id}"),
         }
-    }
-}
-
-/// Where a name leads.
-enum Followed {
-    /// To an address; if DNS does not tell the caller, with what it tells instead.
-    To(IpAddr, Option<&'static str>),
-    /// To nothing that exists: what the caller is told, and what to do.
-    Nowhere(String, String),
-}
-
-/// The automaton of `web.matrix` and of `2.web.matrix`.
-fn automaton_of(name: &str) -> Option<AutomatonName> {
-    let below = name.strip_suffix(ZONE)?.strip_suffix('.')?;
-    let instance: Option<InstanceName> = below.parse().ok();
-    match instance {
-        Some(instance) => Some(instance.automaton),
-        None => below.parse().ok(),
     }
 }

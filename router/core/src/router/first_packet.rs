@@ -132,7 +132,9 @@ impl Told {
 /// understand.
 pub(super) fn told(reason: DropReason, protocol: Protocol) -> Option<Told> {
     let why = match reason {
-        DropReason::NotPermitted | DropReason::ServiceDropped => Unreachable::Prohibited,
+        DropReason::NotPermitted | DropReason::NoEgress | DropReason::ServiceDropped => {
+            Unreachable::Prohibited
+        }
         DropReason::NoInstance => Unreachable::Port,
         DropReason::NoAnswer
         | DropReason::HeldPackets

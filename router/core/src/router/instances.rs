@@ -5,6 +5,7 @@ use super::liveness::Pulse;
 use super::processor::Processor;
 use super::trust::Trust;
 use super::warmth::Warmth;
+use crate::choice::Absence;
 use crate::composition::{Liveness, Readiness};
 use crate::flow_table::{FlowInput, Party};
 use crate::id::{EndpointIndex, InstanceId, LocationIndex};
@@ -66,6 +67,24 @@ impl Instance {
     /// Whether it may send from `addr`.
     pub(super) fn holds(&self, addr: IpAddr) -> bool {
         super::identities::all(self.plan.addresses).contains(&addr)
+    }
+
+    /// Where it stands for whoever looks for one that takes new flows.
+    pub(super) fn standing(&self) -> &'static str {
+        match self.absence() {
+            Absence::Drained => "drained",
+            Absence::Ejected => "ejected",
+            Absence::NotReady | Absence::Gone => self.life.stage().name(),
+        }
+    }
+
+    /// Why it takes no new flows, if it takes none.
+    pub(super) fn absence(&self) -> Absence {
+        match self.life.stage() {
+            Stage::Ready if self.life.is_suspended() => Absence::Drained,
+            Stage::Ready if self.trust.is_out() => Absence::Ejected,
+            _ => Absence::NotReady,
+        }
     }
 
     /// Its side of a flow, if it has a network.

@@ -1,8 +1,6 @@
 //! How much of the processor instances use: read while a service balances by it.
 
 use super::Router;
-use super::services::Service;
-use crate::composition::Balance;
 use crate::id::InstanceId;
 use crate::moment::Moment;
 use crate::port::Output;
@@ -18,6 +16,22 @@ pub(super) struct Processor {
     /// What it had used in all when that was read last.
     last: Option<(Moment, Duration)>,
     permille: u32,
+}
+
+/// When processor times are read.
+#[derive(Debug, Default)]
+pub(super) struct Readings {
+    /// When they are due, while anybody balances by them.
+    due: Option<Moment>,
+    /// Whether the last ones that were asked for are still to come.
+    under_way: bool,
+}
+
+impl Readings {
+    /// When to call [`Router::processors_timeout`] next.
+    pub(super) fn poll_timeout(&self) -> Option<Moment> {
+        self.due
+    }
 }
 
 impl Processor {
@@ -43,21 +57,24 @@ impl Processor {
 impl Router {
     /// Begins to read processor times if any service balances by them.
     pub(super) fn watch_processors(&mut self, now: Moment) {
-        if self.processors_due.is_none() && self.by_processor().next().is_some() {
-            self.processors_due = Some(now + READ_EVERY);
+        if self.readings.due.is_none() && self.services.by_processor().next().is_some() {
+            self.readings.due = Some(now + READ_EVERY);
         }
     }
 
-    /// Asks for the processor times that are due.
+    /// Asks for the processor times that are due, unless the last ones are still to come: on a host
+    /// too busy to read them, more questions would only wait.
     pub(super) fn processors_timeout(&mut self, now: Moment) {
-        if self.processors_due.is_none_or(|due| now < due) {
+        if self.readings.due.is_none_or(|due| now < due) {
             return;
         }
-        let watched = self.by_processor().next().is_some();
-        self.processors_due = watched.then_some(now + READ_EVERY);
-        let instances = self.by_processor().flat_map(|service| &service.instances);
+        let by_processor = self.services.by_processor();
+        let instances = by_processor.flat_map(|service| &service.instances);
         let instances: Vec<InstanceId> = instances.copied().collect();
-        if !instances.is_empty() {
+        let watched = self.services.by_processor().next().is_some();
+        self.readings.due = watched.then_some(now + READ_EVERY);
+        if !instances.is_empty() && !self.readings.under_way {
+            self.readings.under_way = true;
             let output = Output::ReadProcessors(instances);
             self.outputs.push_back(output);
         }
@@ -65,6 +82,7 @@ impl Router {
 
     /// Takes what instances have used of the processor since each was made.
     pub(super) fn processors_read(&mut self, used: Vec<(InstanceId, Duration)>, now: Moment) {
+        self.readings.under_way = false;
         for (id, used) in used {
             if let Some(instance) = self.instances.get_mut(&id) {
                 instance.processor.read(used, now);
@@ -72,12 +90,6 @@ impl Router {
                 self.names.load_changed(&service, now);
             }
         }
-    }
-
-    /// The services that balance by processor time.
-    fn by_processor(&self) -> impl Iterator<Item = &Service> {
-        let services = self.services.iter().map(|(_, service)| service);
-        services.filter(|service| service.balance == Balance::LeastLoad)
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Service {
 pub(super) struct Services {
     site: SitePath,
     services: BTreeMap<AutomatonName, Service>,
+    /// Those that balance by what their instances use of the processor.
+    by_processor: BTreeSet<AutomatonName>,
     pub(super) table: ServiceTable,
     pub(super) permissions: Permissions,
 }
@@ -56,6 +58,7 @@ impl Services {
         Services {
             site: config.site.clone(),
             services: BTreeMap::new(),
+            by_processor: BTreeSet::new(),
             table,
             permissions: Permissions::default(),
         }
@@ -82,10 +85,14 @@ impl Services {
         touched.append(&mut names(after));
         for name in &touched {
             let old = self.services.remove(name);
+            self.by_processor.remove(name);
             match after.and_then(|after| Some((after, after.automatons.get(name)?))) {
                 Some((after, automaton)) => {
                     let service = self.service(name, after, automaton, old);
                     self.table.insert(demux(service.id));
+                    if service.balance == Balance::LeastLoad {
+                        self.by_processor.insert(name.clone());
+                    }
                     self.services.insert(name.clone(), service);
                 }
                 None => {
@@ -105,6 +112,12 @@ impl Services {
 
     pub(super) fn find_mut(&mut self, name: &AutomatonName) -> Option<&mut Service> {
         self.services.get_mut(name)
+    }
+
+    /// The services that balance by processor time.
+    pub(super) fn by_processor(&self) -> impl Iterator<Item = &Service> {
+        let named = self.by_processor.iter();
+        named.filter_map(|name| self.services.get(name))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&AutomatonName, &Service)> {

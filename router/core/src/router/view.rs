@@ -7,7 +7,7 @@ use crate::composition::{Affinity, Balance, CompositionName, Port};
 use crate::drop_reason::DropReason;
 use crate::flow_key::FlowKey;
 use crate::flow_table::Flow;
-use crate::id::{InstanceId, Version};
+use crate::id::{InstanceId, SlotIndex, Version};
 use crate::moment::Moment;
 use crate::name::{AutomatonName, InstanceName};
 use crate::port::FlowSlots;
@@ -194,7 +194,28 @@ impl Router {
 
     /// All open flows, ordered by slot.
     pub fn flows(&self) -> Vec<FlowView> {
-        self.flows.iter().map(|flow| self.flow_view(flow)).collect()
+        self.flow_page(None, usize::MAX)
+    }
+
+    /// Up to `count` of them: the first, or those behind the one in a slot.
+    pub fn flow_page(&self, behind: Option<SlotIndex>, count: usize) -> Vec<FlowView> {
+        let view = |flow: &Flow| self.flow_view(flow);
+        match behind {
+            Some(slot) => self.flows.iter_behind(slot).take(count).map(view).collect(),
+            None => self.flows.iter().take(count).map(view).collect(),
+        }
+    }
+
+    /// How many flows that `server` serves each instance has opened.
+    pub fn callers_of(&self, server: InstanceId) -> BTreeMap<InstanceName, u32> {
+        let mut callers: BTreeMap<InstanceId, u32> = BTreeMap::new();
+        for flow in self.flows.iter() {
+            if flow.entries.server == server {
+                *callers.entry(flow.entries.client).or_default() += 1;
+            }
+        }
+        let named = |(client, count)| Some((self.instances.get(&client)?.plan.name.clone(), count));
+        callers.into_iter().filter_map(named).collect()
     }
 
     /// What core refused, by reason; the kernel's own drops are counted in the kernel.

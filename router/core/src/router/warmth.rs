@@ -1,11 +1,9 @@
 //! Slow start: an instance that has just become ready gets its part of the flows in steps.
 
+use crate::balance::WARM;
 use crate::moment::Moment;
 use std::num::NonZeroU32;
 use std::time::Duration;
-
-/// The steps from the first flows to the whole part: at each, names are published anew.
-const STEPS: NonZeroU32 = NonZeroU32::new(10).expect("not zero");
 
 /// How warm an instance is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,13 +16,13 @@ pub(super) struct Warmth {
 impl Warmth {
     /// Of an instance that gets its whole part.
     pub(super) const WHOLE: Warmth = Warmth {
-        steps: STEPS,
+        steps: WARM,
         next: None,
     };
 
     /// Of an instance that gets its whole part in `slow_start`; at once if that is nothing.
     pub(super) fn new(slow_start: Duration, now: Moment) -> Self {
-        let step = slow_start / (STEPS.get() - 1);
+        let step = slow_start / (WARM.get() - 1);
         if step.is_zero() {
             return Warmth::WHOLE;
         }
@@ -43,8 +41,8 @@ impl Warmth {
     pub(super) fn handle_timeout(&mut self, now: Moment) -> bool {
         let before = self.steps;
         while let Some((step, due)) = self.next.filter(|(_, due)| *due <= now) {
-            self.steps = self.steps.saturating_add(1).min(STEPS);
-            self.next = (self.steps < STEPS).then_some((step, due + step));
+            self.steps = self.steps.saturating_add(1).min(WARM);
+            self.next = (self.steps < WARM).then_some((step, due + step));
         }
         self.steps != before
     }

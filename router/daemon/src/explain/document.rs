@@ -8,10 +8,13 @@ use margay_core::address::Ipv4Block;
 use margay_core::composition::Composition;
 use margay_core::explanation::Target;
 use margay_core::flow_table::FlowLimits;
-use margay_core::id::{EndpointIndex, RequestId};
+use margay_core::id::{EndpointIndex, RequestId, SlotIndex};
 use margay_core::moment::Moment;
 use margay_core::names::NamesSnapshot;
-use margay_core::port::{FlowReading, FlowSlots, Frame, Input, InstancePlan, Output, SlotReading};
+use margay_core::port::{
+    AdoptedFlow, FlowEntries, FlowReading, FlowSlots, Frame, Input, InstancePlan, Output,
+    SlotReading, Supplied, TakenFlow, TakenPair,
+};
 use margay_core::router::{Router, RouterConfig};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -31,6 +34,10 @@ version = 1
 [automaton.shopper]
 command = ["sleep", "infinity"]
 needs = ["web"]
+
+[automaton.crawler]
+command = ["crawler"]
+egress = "all"
 
 [automaton.web]
 command = ["nginx"]
@@ -61,6 +68,17 @@ const SCENES: &[Scene] = &[
         format!("{}:80 --as 1.shopper", host.called("2.web"))
     },
     |host| {
+        host.take_out("2.web");
+        format!("{}:80 --as 1.shopper", host.called("2.web"))
+    },
+    |host| {
+        for port in 40_000..40_005 {
+            host.flow("1.shopper", port, "2.web", 80);
+        }
+        host.pass(Duration::from_secs(1));
+        format!("{}:80 --as 1.shopper", host.called("2.web"))
+    },
+    |host| {
         let address = host.called("3.web");
         host.apply(
             &SHOP
@@ -77,9 +95,29 @@ const SCENES: &[Scene] = &[
         format!("{}:80 --as 1.web", host.called("2.web"))
     },
     |host| {
+        host.apply(
+            &SHOP
+                .replace("version = 1", "version = 2")
+                .replace("[automaton.web]", "[automaton.web]\nanswer = \"service\""),
+        );
+        host.take_out("2.web");
+        "web.matrix --as 1.shopper".to_owned()
+    },
+    |_| "192.0.2.7:443 --as 1.crawler".to_owned(),
+    |_| "www.example.com --as 1.crawler".to_owned(),
+    |host| {
         host.flow("1.shopper", 40_000, "2.web", 80);
         format!(
             "tcp {}:40000 {}:80",
+            host.caller("1.shopper"),
+            host.called("2.web")
+        )
+    },
+    |host| {
+        host.flow("1.shopper", 40_000, "2.web", 80);
+        host.kernel_flow(40_001);
+        format!(
+            "tcp {}:40001 {}:80",
             host.caller("1.shopper"),
             host.called("2.web")
         )
@@ -94,10 +132,16 @@ const SCENES: &[Scene] = &[
         "web.matrix --as 1.shopper".to_owned()
     },
     |host| {
+        host.take_out("2.web");
+        "2.web.matrix --as 1.shopper".to_owned()
+    },
+    |host| {
         host.exit("1.store");
         format!("{}:6379 --as 1.web", host.called("1.store"))
     },
     |_| "100.64.200.9:80 --as 1.shopper".to_owned(),
+    |_| "192.0.2.7:443 --as 1.shopper".to_owned(),
+    |_| "[2001:db8::7]:443 --as 1.crawler".to_owned(),
     |host| {
         format!(
             "tcp {}:40000 {}:80 --as 1.shopper",
@@ -121,6 +165,10 @@ struct Host {
     now: Moment,
     plans: BTreeMap<String, InstancePlan>,
     names: Arc<NamesSnapshot>,
+    /// The flow that core opened last.
+    opened: Option<FlowEntries>,
+    /// What the kernel may open flows with.
+    supply: Vec<SlotIndex>,
 }
 
 impl Host {
@@ -133,6 +181,8 @@ impl Host {
             now,
             plans: BTreeMap::new(),
             names: Arc::default(),
+            opened: None,
+            supply: Vec::new(),
         };
         host.apply(SHOP);
         for name in ["1.web", "2.web", "3.web"] {
@@ -153,6 +203,15 @@ impl Host {
     fn ready(&mut self, name: &str, ready: bool) {
         let instance = self.plans[name].instance;
         self.tell(Input::Readiness { instance, ready });
+    }
+
+    fn take_out(&mut self, name: &str) {
+        let instance = self.plans[name].instance;
+        self.tell(Input::Drain {
+            request: RequestId(0),
+            instance,
+            drained: true,
+        });
     }
 
     fn exit(&mut self, name: &str) {
@@ -178,6 +237,36 @@ impl Host {
         };
         self.tell(Input::Upcall { endpoint, frame });
         self.now = self.now + Duration::from_millis(1_500);
+    }
+
+    /// The kernel opens a flow like the last one, and is asked for it at once.
+    fn kernel_flow(&mut self, port: u16) {
+        let pair = self.supply.pop().unwrap();
+        let mut entries = self.opened.clone().unwrap();
+        let (forward, reverse) = (&mut entries.forward, &mut entries.reverse);
+        (forward.slot, reverse.slot) = (pair, SlotIndex(pair.0 + 1));
+        forward.key.source.set_port(port);
+        forward.delivered.source.set_port(port);
+        reverse.key.destination.set_port(port);
+        reverse.delivered.destination.set_port(port);
+        let (client, server) = (entries.client, entries.server);
+        let supplied = Supplied::Opened { client, server };
+        self.tell(Input::PairsTaken(vec![TakenPair { pair, supplied }]));
+        let opened = self.now - Duration::from_millis(400);
+        let reading = counted(
+            FlowSlots {
+                forward_key: entries.forward.key,
+                forward: pair,
+                reverse: entries.reverse.slot,
+            },
+            self.now,
+        );
+        let taken = TakenFlow {
+            flow: AdoptedFlow { entries, opened },
+            forward: reading.forward,
+            reverse: reading.reverse,
+        };
+        self.tell(Input::TakenRead(vec![(pair, Some(taken))]));
     }
 
     fn called(&self, name: &str) -> Ipv4Addr {
@@ -237,6 +326,21 @@ impl Host {
                 self.names = names;
                 None
             }
+            Output::OpenFlow(entries) => {
+                self.opened = Some(entries);
+                None
+            }
+            Output::SupplyPairs(pairs) => {
+                self.supply = pairs;
+                None
+            }
+            // Whatever is looked at while time passes was never answered.
+            Output::ReadFlows(flows) => Some(Input::FlowsRead(
+                flows
+                    .into_iter()
+                    .map(|slots| unanswered(slots, self.now))
+                    .collect(),
+            )),
             _ => None,
         }
     }
@@ -276,6 +380,13 @@ fn counted(slots: FlowSlots, now: Moment) -> FlowReading {
         forward_key: slots.forward_key,
         forward: seen(6, 482),
         reverse: seen(5, 1_206),
+    }
+}
+
+fn unanswered(slots: FlowSlots, now: Moment) -> FlowReading {
+    FlowReading {
+        reverse: SlotReading::default(),
+        ..counted(slots, now)
     }
 }
 
@@ -323,6 +434,7 @@ fn document_shows_five_refusals_and_five_choices() {
     reasons.sort_unstable();
     reasons.dedup();
     let choices = document.matches("\nverdict   goes to ").count()
-        + document.matches("\nverdict   open to ").count();
+        + document.matches("\nverdict   open to ").count()
+        + document.matches("\nverdict   leaves ").count();
     assert!(reasons.len() >= 5 && choices >= 5, "{reasons:?}, {choices}");
 }

@@ -52,30 +52,37 @@ pub(super) fn write_settings() -> Result<(), NetworkError> {
     Ok(())
 }
 
-/// Gives the instance its addresses and routes; the pair exists and its host side is up.
-pub(super) async fn configure(
-    instance: &Netlink,
-    addresses: &InstanceAddresses,
-) -> Result<(), NetworkError> {
+/// Brings up the devices of the namespace; the pair exists and its host side is up. Answers the index
+/// of the instance's side.
+pub(super) async fn bring_up(instance: &Netlink) -> Result<u32, NetworkError> {
     instance.bring_up("lo", LOOPBACK_IFINDEX).await?;
-    let held: [IpAddr; 5] = [
-        addresses.called.v4.into(),
-        addresses.caller.v4.into(),
-        DNS_ADDRESS.into(),
-        addresses.called.v6.into(),
-        addresses.caller.v6.into(),
-    ];
-    for address in held {
-        instance
-            .add_address("lo", LOOPBACK_IFINDEX, address)
-            .await?;
-    }
-
     let ifindex = instance.expect(INSTANCE_DEVICE).await?;
     instance.bring_up(INSTANCE_DEVICE, ifindex).await?;
     for gateway in [IpAddr::from(GATEWAY_V4), IpAddr::from(GATEWAY_V6)] {
         instance
             .add_neighbour(INSTANCE_DEVICE, ifindex, gateway, HOST_MAC)
+            .await?;
+    }
+    Ok(ifindex)
+}
+
+/// Gives the instance, whose device is `ifindex`, its addresses and routes.
+pub(super) async fn address(
+    instance: &Netlink,
+    ifindex: u32,
+    addresses: &InstanceAddresses,
+) -> Result<(), NetworkError> {
+    // Those of IPv6 first: the kernel still works on them while the others are added.
+    let held: [IpAddr; 5] = [
+        addresses.called.v6.into(),
+        addresses.caller.v6.into(),
+        addresses.called.v4.into(),
+        addresses.caller.v4.into(),
+        DNS_ADDRESS.into(),
+    ];
+    for address in held {
+        instance
+            .add_address("lo", LOOPBACK_IFINDEX, address)
             .await?;
     }
     for route in default_routes(ifindex, addresses) {

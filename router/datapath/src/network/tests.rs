@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::namespace::{DNS_ADDRESS, in_namespace};
-use crate::namespaced::{isolated_async, new_namespace, runtime};
+use crate::namespaced::{
+    NetworkPlan, isolated_async, new_namespace, prepare_instance_network, runtime,
+};
 use futures_util::stream::TryStreamExt;
 use margay_core::address::VirtualIp;
 use margay_core::composition::Egress;

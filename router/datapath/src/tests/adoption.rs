@@ -201,7 +201,7 @@ fn a_device_that_vanished_is_no_obstacle() {
         super::lab::ip("link del veth-client");
         let mut lab = lab.restart();
         assert_eq!(lab.datapath.endpoints().len(), 2, "core decides about it");
-        lab.datapath.detach_endpoint(CLIENT).unwrap();
+        lab.datapath.remove_endpoint(CLIENT).unwrap();
         assert_eq!(lab.datapath.endpoints().len(), 1);
     });
 }

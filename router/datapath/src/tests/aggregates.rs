@@ -299,7 +299,7 @@ fn a_detached_target_sends_packets_up() {
     in_own_namespaces(|| {
         let mut lab = Lab::supplied();
         lab.aggregate(udp_key(), &[SERVER]);
-        lab.datapath.detach_endpoint(SERVER).unwrap();
+        lab.datapath.remove_endpoint(SERVER).unwrap();
         assert!(lab.goes_up(&frame(udp_key())));
         assert_eq!(lab.datapath.taken(), []);
     });

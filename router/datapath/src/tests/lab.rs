@@ -1,6 +1,6 @@
 //! A host in namespaces of its own: devices, a bpffs, a data path.
 
-use crate::datapath::Datapath;
+use crate::datapath::{Datapath, EndpointError};
 use crate::endpoints::EndpointConfig;
 use crate::object::{DatapathConfig, FROM_INSTANCE, FROM_ROUTER};
 use aya::programs::{TestRun, TestRunOptions};
@@ -261,5 +261,18 @@ impl Lab {
             PASS => Verdict::Passed(out),
             other => panic!("neither dropped, redirected nor passed: {other}"),
         }
+    }
+}
+
+impl Datapath {
+    /// Puts the program on a device and lets its instance speak.
+    pub(super) fn attach_endpoint(
+        &mut self,
+        endpoint: EndpointIndex,
+        config: &EndpointConfig,
+    ) -> Result<(), EndpointError> {
+        let links = self.instance_links().unwrap();
+        links.attach(config.ifindex).unwrap();
+        self.insert_endpoint(endpoint, config)
     }
 }

@@ -91,7 +91,7 @@ fn a_device_of_no_instance_reaches_nothing() {
         let mut lab = Lab::new();
         let verdict = lab.instance_sends(lab.stranger_ifindex, &frame(udp_key()));
         assert_eq!(verdict, Verdict::Dropped);
-        lab.datapath.detach_endpoint(CLIENT).unwrap();
+        lab.datapath.remove_endpoint(CLIENT).unwrap();
         let verdict = lab.instance_sends(lab.client_ifindex, &frame(udp_key()));
         assert_eq!(verdict, Verdict::Dropped);
         lab.assert_drops(&[(DropReason::UnknownEndpoint, 2)]);

@@ -71,7 +71,7 @@ fn frames_for_or_from_nobody_are_dropped() {
         ] {
             assert_eq!(lab.router_sends(&frame), Verdict::Dropped);
         }
-        lab.datapath.detach_endpoint(SERVER).unwrap();
+        lab.datapath.remove_endpoint(SERVER).unwrap();
         assert_eq!(
             lab.router_sends(&marked(&packet, 0x02, SERVER)),
             Verdict::Dropped

@@ -2,6 +2,7 @@
 # Does what its input says, a line at a time, and answers each line with one:
 #   names NAME      the addresses of NAME
 #   open NAME PORT  a TCP connection to one address of NAME
+#   port            the port that it comes from
 #   say WORD        WORD over that connection and back
 #   hold NAME PORT COUNT  so many connections, which stay open, or fewer if one is refused: how
 #                         many, and the milliseconds that the last one took
@@ -23,6 +24,10 @@ def open(name, port):
     global connection
     connection = socket.create_connection((name, int(port)), timeout=PATIENCE_S)
     return connection.getpeername()[0]
+
+
+def port():
+    return connection.getsockname()[1]
 
 
 def say(word):
@@ -52,7 +57,7 @@ for line in sys.stdin:
     verb, *words = line.split()
     began = time.monotonic()
     try:
-        said = {"names": names, "open": open, "say": say, "hold": hold}[verb](*words)
+        said = {"names": names, "open": open, "port": port, "say": say, "hold": hold}[verb](*words)
     except OSError as error:
         said = f"failed after {time.monotonic() - began:.1f} s: {error!r}"
     print(said, flush=True)

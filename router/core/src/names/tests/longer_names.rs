@@ -102,7 +102,7 @@ fn instance_that_is_not_ready_exists_and_is_in_no_answer_of_its_service() {
         let all = ask(&names, "web.matrix", QuestionKind::A, draw).records();
         assert_eq!(all, [instance(1).addresses.called.v4.to_string()]);
         let targets = ask(&names, "_http._tcp.web.matrix", QuestionKind::Srv, draw);
-        assert_eq!(targets.records(), ["1.web.matrix:80"]);
+        assert_eq!(targets.records(), ["1.web.matrix:80 priority 0 weight 0"]);
     }
 }
 
@@ -131,6 +131,8 @@ fn port_leads_to_every_ready_instance_with_its_addresses() {
     let expected: Vec<_> = (1..=3)
         .map(|id| ServiceTarget {
             name: format!("{id}.web.matrix"),
+            priority: 0,
+            weight: 1,
             port: 80,
             called: instance(id).addresses.called,
         })

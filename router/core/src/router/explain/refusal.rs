@@ -1,11 +1,15 @@
 //! Where a walk ends that is refused: what was found, and what to do next.
 
 use super::walk::{Walk, plural};
+use crate::choice::Absence;
 use crate::composition::Affinity;
 use crate::drop_reason::DropReason;
 use crate::explanation::Step;
 use crate::flow_key::Protocol;
+use crate::name::ZONE;
 use crate::router::identities::all;
+use crate::router::outside::{Shut, way_out};
+use std::fmt::Display;
 
 impl Walk<'_> {
     /// Writes down the step that refused the packet; returns what to do next.
@@ -13,6 +17,7 @@ impl Walk<'_> {
         let (name, detail, next) = match reason {
             DropReason::ForgedSource => self.forged(),
             DropReason::NoSuchAddress => self.no_such_address(),
+            DropReason::NoEgress => self.no_egress(),
             DropReason::NotPermitted => self.not_permitted(),
             DropReason::NoInstance => self.no_instance(),
             DropReason::FlowLimitInstance | DropReason::FlowTableFull => self.full(reason),
@@ -70,6 +75,35 @@ impl Walk<'_> {
              than its TTL of 1 s."
                 .to_owned(),
         )
+    }
+
+    fn no_egress(&self) -> (&'static str, String, String) {
+        let (to, plan) = (self.key.destination.ip(), &self.caller.plan);
+        let (from, composition) = (&plan.name.automaton, &plan.composition);
+        let (why, next) = match way_out(self.caller, &self.key) {
+            Err(Shut::Ipv6) => (
+                format!("{from} gets out by IPv4 only"),
+                "Call an IPv4 address of it; programs that try both families do so by themselves."
+                    .to_owned(),
+            ),
+            Err(Shut::LinkLocal) => (
+                "link-local destinations stay closed".to_owned(),
+                "Nothing: what answers there (a cloud's credentials) is the host's alone."
+                    .to_owned(),
+            ),
+            Err(Shut::Source(own)) => (
+                format!("{from} gets out from {own} only"),
+                "Let the program choose its source itself.".to_owned(),
+            ),
+            Err(Shut::NoEgress) | Ok(()) => (
+                format!("{from} of {composition} says `egress = \"none\"`, as is the default"),
+                format!(
+                    "Set `egress = \"all\"` for {from} in {composition}, raise its version, apply; \
+                     or call a name that ends in .{ZONE}."
+                ),
+            ),
+        };
+        ("egress", format!("{to} lies outside; {why}"), next)
     }
 
     fn not_permitted(&self) -> (&'static str, String, String) {
@@ -139,7 +173,7 @@ impl Walk<'_> {
         if service.affinity == Affinity::Strict && ready > 0 {
             return (
                 "server",
-                format!("{called} takes no flows, and affinity is strict: no sibling serves"),
+                format!("{called} does not serve, and affinity is strict: no sibling may"),
                 "Wait for it, ask for the name again, or set `affinity = \"prefer\"`.".to_owned(),
             );
         }
@@ -148,10 +182,20 @@ impl Walk<'_> {
             let instance = self.router.instances.get(id)?;
             let error = instance.last_error.as_ref();
             let error = error.map_or(String::new(), |error| format!(" ({error})"));
-            let stage = instance.life.stage().name();
-            Some(format!("{} is {stage}{error}", instance.plan.name))
+            let standing = instance.standing();
+            Some(format!("{} is {standing}{error}", instance.plan.name))
         });
         let states: Vec<String> = states.take(STATES_SHOWN).collect();
+        let mut instances = service.instances.iter();
+        let drained = instances.find_map(|id| {
+            let instance = self.router.instances.get(id)?;
+            (instance.absence() == Absence::Drained).then_some(&instance.plan.name)
+        });
+        let next = match drained {
+            Some(name) => undo_drain(name),
+            None => "`margay ps` tells what each waits for, `margay logs INSTANCE` what it said."
+                .to_owned(),
+        };
         let count = u32::try_from(service.instances.len()).unwrap_or(u32::MAX);
         (
             "server",
@@ -160,8 +204,7 @@ impl Walk<'_> {
                 plural(count, "instance"),
                 states.join(", ")
             ),
-            "`margay ps` tells what each waits for, `margay logs INSTANCE` what it said."
-                .to_owned(),
+            next,
         )
     }
 
@@ -184,6 +227,11 @@ impl Walk<'_> {
                     a larger --flows-max.";
         ("flow table", detail, next.to_owned())
     }
+}
+
+/// How an operator lets a drained instance back in.
+pub(super) fn undo_drain(name: impl Display) -> String {
+    format!("`margay drain {name} --cancel` lets it take flows again.")
 }
 
 /// Instances whose state is told one by one.

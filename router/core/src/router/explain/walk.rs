@@ -1,15 +1,18 @@
 //! The witness of an explanation: writes down each point that the decision passes.
 
+use crate::balance::Candidate;
 use crate::choice::{Absence, Choice};
 use crate::explanation::Step;
 use crate::flow_key::{FlowKey, Protocol};
 use crate::id::InstanceId;
+use crate::moment::Moment;
 use crate::router::Router;
 use crate::router::decision::{Point, Server, Witness};
 use crate::router::identities::Holder;
 use crate::router::instances::Instance;
 use crate::router::services::Service;
 use crate::service_table::{Action, CountedRule};
+use std::time::Duration;
 
 /// Candidates that are listed one by one.
 const CANDIDATES_SHOWN: usize = 8;
@@ -73,7 +76,7 @@ impl<'a> Walk<'a> {
                 instance.plan.name,
                 instance.plan.composition,
                 instance.plan.version,
-                instance.life.stage().name()
+                instance.standing()
             ),
             None => format!(
                 "{ip} was an instance of {} that is no more; it leads to its siblings",
@@ -99,9 +102,12 @@ impl<'a> Walk<'a> {
             Server::There(remote, _) => format!("{} on host {}", remote.name, remote.host.short()),
         };
         match choice {
-            Choice::Called | Choice::Aggregate | Choice::Adopted => {
-                format!("{name} is called and takes flows")
-            }
+            Choice::Called | Choice::Aggregate | Choice::Adopted => match server.standing() {
+                "ready" => format!("{name} is called and takes flows"),
+                standing => format!(
+                    "{name} is called and serves, though it is {standing}: no sibling may or can"
+                ),
+            },
             Choice::Balanced => format!(
                 "{} is called; {name} takes the flow: {}",
                 self.called_automaton(),
@@ -141,10 +147,31 @@ impl<'a> Walk<'a> {
             more => format!(" and {more} more"),
         };
         format!(
-            "{} among {}{more}",
+            "{} among {}{more}{}",
             service.balance.name(),
-            shown.join(", ")
+            shown.join(", "),
+            self.passed_over(service, balancer.candidates())
         )
+    }
+
+    /// Who is not among the candidates, and why; what is said of the called instance stands
+    /// elsewhere.
+    fn passed_over(&self, service: &Service, candidates: &[Candidate]) -> String {
+        let called = self.called.and_then(|called| called.instance);
+        let all = service.instances.iter().copied();
+        let others = all.filter(|id| {
+            let among = candidates.iter().any(|it| it.instance == *id);
+            !among && Some(*id) != called
+        });
+        let others = others.filter_map(|id| self.router.instances.get(&id));
+        let others: Vec<String> = others
+            .map(|it| format!("{} ({})", it.plan.name, it.standing()))
+            .take(CANDIDATES_SHOWN)
+            .collect();
+        match others.is_empty() {
+            true => String::new(),
+            false => format!("; not {}", others.join(", ")),
+        }
     }
 
     /// The called instance as an operator knows it.
@@ -154,6 +181,12 @@ impl<'a> Walk<'a> {
             Some(holder) if holder.instance.is_none_or(alive) => self.router.name_of_holder(holder),
             _ => self.key.destination.ip().to_string(),
         }
+    }
+
+    /// How long until the called instance is trusted with connections again.
+    pub(super) fn called_back_in(&self, now: Moment) -> Option<Duration> {
+        let called = self.router.instances.get(&self.called?.instance?)?;
+        Some(called.trust.poll_timeout()?.since(now))
     }
 
     /// The automaton whose instance is called.
@@ -195,6 +228,8 @@ impl Absence {
     pub(super) fn now(self) -> &'static str {
         match self {
             Absence::Gone => "is no more",
+            Absence::Drained => "is drained",
+            Absence::Ejected => "is ejected, for its last connections failed",
             Absence::NotReady => "takes no flows",
         }
     }
@@ -203,6 +238,8 @@ impl Absence {
     pub(super) fn then(self) -> &'static str {
         match self {
             Absence::Gone => "was no more",
+            Absence::Drained => "was drained",
+            Absence::Ejected => "was ejected, for its last connections had failed",
             Absence::NotReady => "took no flows",
         }
     }

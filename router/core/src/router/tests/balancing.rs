@@ -216,6 +216,22 @@ fn processor_times_are_read_only_while_somebody_balances_by_them() {
 }
 
 #[test]
+fn processor_times_are_asked_for_one_reading_at_a_time() {
+    let asked = |world: &World| {
+        let asks = |output: &&Output| matches!(output, Output::ReadProcessors(_));
+        world.log.iter().filter(asks).count()
+    };
+    let mut world = shop("balance = \"least-load\"");
+    world.processors_hang = true;
+    world.pass(Duration::from_secs(10));
+    assert_eq!(asked(&world), 1);
+
+    world.tell(Input::ProcessorsRead(Vec::new()));
+    world.pass(Duration::from_secs(10));
+    assert_eq!(asked(&world), 2);
+}
+
+#[test]
 fn maglev_sends_a_caller_to_one_instance_by_name_and_by_first_packet() {
     let mut world = shop("balance = \"maglev\"");
     let hits = spread(&mut world, "1.shopper", 20);

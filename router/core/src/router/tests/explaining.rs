@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Asks why, as `from`; the router stays as it is.
-fn explain(world: &World, from: &str, target: &str) -> Explanation {
+pub(super) fn explain(world: &World, from: &str, target: &str) -> Explanation {
     explain_as(world, Some(world.id(from)), target).unwrap()
 }
 
@@ -46,7 +46,7 @@ fn explain_as(
 }
 
 /// The names that were published last.
-fn published(world: &World) -> Arc<NamesSnapshot> {
+pub(super) fn published(world: &World) -> Arc<NamesSnapshot> {
     let published = world.log.iter().rev().find_map(|output| match output {
         Output::PublishNames(names) => Some(names.clone()),
         _ => None,
@@ -55,13 +55,13 @@ fn published(world: &World) -> Arc<NamesSnapshot> {
 }
 
 /// The shop, with what its names lead to at hand.
-fn shop(text: &str) -> World {
+pub(super) fn shop(text: &str) -> World {
     let mut world = World::new(config());
     world.apply(text).unwrap();
     world
 }
 
-fn server(explanation: &Explanation) -> &str {
+pub(super) fn server(explanation: &Explanation) -> &str {
     match &explanation.verdict {
         Verdict::WouldOpen(route) => &route.server,
         Verdict::Open(flow) => &flow.route.server,
@@ -69,7 +69,7 @@ fn server(explanation: &Explanation) -> &str {
     }
 }
 
-fn reason(explanation: &Explanation) -> &str {
+pub(super) fn reason(explanation: &Explanation) -> &str {
     match &explanation.verdict {
         Verdict::Refused { reason, .. } => reason,
         other => panic!("{other:?}"),

@@ -135,7 +135,9 @@ pub(super) fn addresses(world: &World) -> Vec<IpAddr> {
     });
     let vips = world.vips.values().map(|(v4, _)| IpAddr::from(*v4));
     all.chain(vips)
-        .chain(["100.64.0.2".parse().unwrap(), "100.64.0.3".parse().unwrap()])
+        .chain(
+            ["100.64.0.2", "100.64.0.3", "192.0.2.7", "2001:db8::7"].map(|it| it.parse().unwrap()),
+        )
         .collect()
 }
 

@@ -60,6 +60,13 @@ fn call(world: &mut World, name: &str, reply: Reply, count: u16) {
     world.pass(Duration::from_millis(1_300));
 }
 
+/// Has so many connections to an instance fail that it is put out.
+pub(super) fn put_out(world: &mut World, name: &str) {
+    let failures = u16::try_from(FAILURES_MAX).unwrap();
+    call(world, name, Reply::Silence, failures);
+    assert_eq!(state(world, name), OUT);
+}
+
 fn state(world: &World, name: &str) -> (bool, bool) {
     let id = world.id(name);
     let views = world.router.instances();

@@ -250,3 +250,28 @@ fn first_fragment_opens_a_flow_and_later_ones_follow_it() {
     assert!(world.log.is_empty());
     assert_eq!(world.counted(DropReason::ForgedSource), 1);
 }
+
+#[test]
+fn pages_of_flows_follow_each_other_without_gap_or_repetition() {
+    let mut world = World::with(SHOP);
+    let to = world.called("1.web");
+    for port in 0..25 {
+        world.call("1.shopper", 4_000 + port, to, Kind::Udp(443));
+    }
+    world.tell(Input::FlowsWanted);
+    let all: Vec<_> = world.router.flows().iter().map(|flow| flow.key).collect();
+    assert_eq!(all.len(), 25);
+    for count in [1, 7, 25, 100] {
+        let (mut behind, mut paged) = (None, Vec::new());
+        loop {
+            let page = world.router.flow_page(behind, count);
+            let Some(last) = page.last() else {
+                break;
+            };
+            behind = Some(last.slots.forward);
+            assert!(page.len() <= count);
+            paged.extend(page.iter().map(|flow| flow.key));
+        }
+        assert_eq!(paged, all);
+    }
+}
