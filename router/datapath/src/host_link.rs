@@ -25,6 +25,7 @@ mod request;
 pub mod sealed;
 mod session;
 mod shared;
+pub mod socket;
 mod timers;
 mod waiting;
 
