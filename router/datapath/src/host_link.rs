@@ -10,6 +10,7 @@
 //! ```
 
 mod budget;
+mod conduct;
 mod cookie;
 mod dialer;
 mod drop_reason;
@@ -30,13 +31,14 @@ mod timers;
 mod waiting;
 
 pub use budget::Allowance;
+pub use conduct::SHUN;
 pub use cookie::COOKIE_SECRET_LIFE;
 pub use dialer::{RETRY_MAX, RETRY_MIN};
 pub use drop_reason::{LinkDrop, LinkDrops};
 pub use exchange::EXCHANGE_LIFE;
 pub use gate::GateLimits;
 pub use key::{NetworkSecret, NoiseKey, NoisePrivateKey};
-pub use peer::{ADDRESSES_MAX, ECHO_INTERVAL, SHUN, SILENCE_MAX};
+pub use peer::{ADDRESSES_MAX, ECHO_INTERVAL, SILENCE_MAX};
 pub use port::{DownReason, ExchangeId, HostLinkConfig, HostLinkLimits, Input, Output, Party};
 pub use replay_window::REPLAY_WINDOW;
 pub use request::REQUEST_LIFE;

@@ -4,8 +4,8 @@
 //! down --response received, or first datagram--> up --silent, expired, farewell, misconduct--> down
 //! ```
 
-use super::budget::Budget;
-use super::dialer::{Dialer, Finished};
+use super::conduct::{Conduct, Patience};
+use super::dialer::{Dialer, Finished, RETRY_MIN};
 use super::drop_reason::LinkDrop;
 use super::key::NoiseKey;
 use super::message::{COOKIE_NONCE_BYTES, Message, SEALED_COOKIE_BYTES, SessionIndex};
@@ -25,9 +25,6 @@ pub const ECHO_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a peer may leave echoes unanswered: two of them at the least, mostly three.
 pub const SILENCE_MAX: Duration = Duration::from_secs(20);
-
-/// How long a peer that floods or sends nonsense is left alone.
-pub const SHUN: Duration = Duration::from_secs(30);
 
 /// Addresses of one peer that are tried.
 pub const ADDRESSES_MAX: usize = 8;
@@ -57,15 +54,6 @@ struct Echo {
     next: Moment,
     /// When an answer came last.
     heard: Moment,
-}
-
-/// How a peer behaves.
-#[derive(Default)]
-struct Conduct {
-    budget: Budget,
-    excess: u32,
-    nonsense: u32,
-    shunned_until: Moment,
 }
 
 impl Peer {
@@ -106,7 +94,7 @@ impl Peer {
     }
 
     pub fn is_shunned(&self, now: Moment) -> bool {
-        now < self.conduct.shunned_until
+        self.conduct.is_shunned(now)
     }
 
     /// Whether an initiation of this number may be a new one.
@@ -124,8 +112,7 @@ impl Peer {
         self.wanted = true;
         self.addresses = addresses;
         if news && self.sessions.current().is_none() {
-            self.dialer
-                .reset(self.conduct.shunned_until.max(now), shared);
+            self.dialer.reset(self.earliest_call(now), shared);
         }
     }
 
@@ -139,7 +126,8 @@ impl Peer {
         }
     }
 
-    /// Core admitted an initiation of it: `respond` makes the response and the keys.
+    /// Core admitted an initiation of it: what Noise wrote into the response, and the keys of a
+    /// session that waits for its first use.
     pub fn admit(
         &mut self,
         theirs: SessionIndex,
@@ -243,20 +231,16 @@ impl Peer {
         } else if newest {
             self.follow(from, shared);
         }
-        if self.conduct.budget.is_full(now) {
-            self.conduct.excess = 0;
-        }
-        if !self.conduct.budget.take(shared.limits.peer, now) {
-            shared.drop(LinkDrop::Flood);
-            self.conduct.excess += 1;
-            if self.conduct.excess > shared.limits.excess_max {
+        match self.conduct.datagram(&shared.limits, now) {
+            Patience::Unspent => match Content::parse(&plaintext) {
+                Some(content) => self.take_content(&content, shared, now),
+                None => self.nonsense(shared, now),
+            },
+            Patience::Tried => shared.drop(LinkDrop::Flood),
+            Patience::Lost => {
+                shared.drop(LinkDrop::Flood);
                 self.shun(DownReason::Flood, shared, now);
             }
-            return;
-        }
-        match Content::parse(&plaintext) {
-            Some(content) => self.take_content(&content, shared, now),
-            None => self.nonsense(shared, now),
         }
     }
 
@@ -285,8 +269,8 @@ impl Peer {
     pub fn poll_timeout(&self, shared: &Shared) -> Option<Moment> {
         let up = self.sessions.current().is_some();
         let echo = up.then(|| self.echo.next.min(self.echo.heard + SILENCE_MAX));
-        let shunned = Some(self.conduct.shunned_until)
-            .filter(|until| !self.wanted && self.sessions.is_empty() && *until > Moment::ORIGIN);
+        let over = !self.wanted && self.sessions.is_empty();
+        let shunned = self.conduct.shunned_until().filter(|_| over);
         [
             self.sessions.next_end(),
             self.waiting.next_end(),
@@ -304,8 +288,7 @@ impl Peer {
         if self.sessions.current().is_some() {
             self.ask_echo(shared, now);
         } else {
-            self.dialer
-                .reset(self.conduct.shunned_until.max(now), shared);
+            self.dialer.reset(self.earliest_call(now), shared);
         }
     }
 
@@ -320,11 +303,8 @@ impl Peer {
     /// Leaves a peer alone that misbehaves.
     fn shun(&mut self, reason: DownReason, shared: &mut Shared, now: Moment) {
         self.close(reason, shared, now);
-        self.conduct = Conduct {
-            shunned_until: now + SHUN,
-            ..Conduct::default()
-        };
-        self.dialer.reset(now + SHUN, shared);
+        let until = self.conduct.shun(now);
+        self.dialer.reset(until, shared);
     }
 
     fn take_content(&mut self, content: &Content<'_>, shared: &mut Shared, now: Moment) {
@@ -338,14 +318,18 @@ impl Peer {
             }
             Content::EchoAnswer(number) if number <= self.echo.number => self.echo.heard = now,
             Content::EchoAnswer(_) => self.nonsense(shared, now),
-            Content::Farewell => self.down(DownReason::Farewell, shared, now),
+            Content::Farewell => {
+                self.down(DownReason::Farewell, shared, now);
+                // Whoever just ended the link should not have to do so again at once.
+                let later = now + shared.jittered(RETRY_MIN);
+                self.dialer.reset(later, shared);
+            }
         }
     }
 
     fn nonsense(&mut self, shared: &mut Shared, now: Moment) {
         shared.drop(LinkDrop::Nonsense);
-        self.conduct.nonsense += 1;
-        if self.conduct.nonsense > shared.limits.nonsense_max {
+        if self.conduct.nonsense(&shared.limits) == Patience::Lost {
             self.shun(DownReason::Nonsense, shared, now);
         }
     }
@@ -405,6 +389,11 @@ impl Peer {
                 reason,
             });
         }
+    }
+
+    /// When it may be called at the earliest.
+    fn earliest_call(&self, now: Moment) -> Moment {
+        self.conduct.shunned_until().map_or(now, |it| it.max(now))
     }
 
     /// When it is called next; `None` if never, as things stand.
