@@ -55,7 +55,7 @@ use peer::Peer;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
 use request::Request;
-use sealed::{Answer, InitiationNumber, PAYLOAD_BYTES_MAX, Statement, Verdict};
+use sealed::{InitiationNumber, PAYLOAD_BYTES_MAX, Statement, Verdict};
 use shared::Shared;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -197,11 +197,7 @@ impl HostLink {
                     Judgement::Drop(reason) => self.shared.drop(reason),
                 }
             }
-            Ok(Message::Response {
-                sender,
-                receiver,
-                noise,
-            }) => self.response(from, (receiver, sender), noise, now),
+            Ok(Message::Response { receiver, noise }) => self.response(from, receiver, noise, now),
             Ok(Message::CookieReply {
                 receiver,
                 nonce,
@@ -233,7 +229,7 @@ impl HostLink {
 
     /// Opens an initiation that passed the gate, and lets core judge who sent it.
     fn initiation(&mut self, from: SocketAddr, theirs: SessionIndex, noise: &[u8], now: Moment) {
-        let Some((responder, key, opening)) = self.shared.respond(noise) else {
+        let Some((responder, key, opening)) = self.shared.respond(noise, theirs) else {
             return self.shared.drop(LinkDrop::Forged);
         };
         if key == self.public_key() {
@@ -266,16 +262,10 @@ impl HostLink {
         }
     }
 
-    fn response(
-        &mut self,
-        from: SocketAddr,
-        (ours, theirs): (SessionIndex, SessionIndex),
-        noise: &[u8],
-        now: Moment,
-    ) {
+    fn response(&mut self, from: SocketAddr, ours: SessionIndex, noise: &[u8], now: Moment) {
         match self.party(ours) {
             Some(Party::Host(host)) => self.with_peer(host, now, |peer, shared| {
-                peer.take_response((ours, theirs), noise, from, shared, now);
+                peer.take_response(ours, noise, from, shared, now);
             }),
             Some(Party::Address(to)) => {
                 let request = self.requests.get_mut(&to);
@@ -323,31 +313,21 @@ impl HostLink {
             self.shared.drop(LinkDrop::PeersFull);
             return self.refuse(exchange, PEERS_FULL);
         }
-        let answer = self.answer(Verdict::Admitted(answer));
-        let agreed = exchange.responder.answer(&answer);
-        let (theirs, number, from) = (exchange.theirs, exchange.number, exchange.from);
         self.with_peer(host, now, |peer, shared| {
-            peer.admit(theirs, number, from, agreed, shared, now);
+            peer.admit(exchange, answer, shared, now);
         });
     }
 
     fn refuse(&mut self, exchange: Exchange, reason: &str) {
-        let answer = self.answer(Verdict::refusal(reason));
+        let answer = self
+            .shared
+            .answer(SessionIndex(0), Verdict::refusal(reason));
         let (noise, _) = exchange.responder.answer(&answer);
-        // The initiator will use no session, so none is there to be named.
         let response = Message::Response {
-            sender: SessionIndex(0),
             receiver: exchange.theirs,
             noise: &noise,
         };
         self.shared.transmit_message(exchange.from, &response);
-    }
-
-    fn answer(&self, verdict: Verdict) -> Answer {
-        Answer {
-            epoch: self.shared.number.epoch,
-            verdict,
-        }
     }
 
     fn introduce(&mut self, to: SocketAddr, key: NoiseKey, introduction: Statement, now: Moment) {

@@ -100,7 +100,7 @@ impl Dialer {
         let to = addresses[self.tries as usize % addresses.len()];
         self.give_up(shared);
         let index = shared.assign(party);
-        let (initiator, noise) = shared.initiate(self.key, introduction);
+        let (initiator, noise) = shared.initiate(self.key, index, introduction);
         let (datagram, mac1) = self.datagram(index, &noise);
         let mut attempt = Attempt {
             index,

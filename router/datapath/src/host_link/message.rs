@@ -68,8 +68,6 @@ pub enum Message<'a> {
     },
     /// Noise's second message.
     Response {
-        /// The sender's session.
-        sender: SessionIndex,
         /// The handshake that it answers.
         receiver: SessionIndex,
         /// What Noise wrote.
@@ -135,14 +133,11 @@ impl<'a> Message<'a> {
     }
 
     fn parse_response(rest: &'a [u8]) -> Option<Self> {
-        let (sender, rest) = take_index(rest)?;
         let (receiver, noise) = take_index(rest)?;
         let known = RESPONSE_NOISE_BYTES_MIN..=RESPONSE_NOISE_BYTES_MAX;
-        known.contains(&noise.len()).then_some(Message::Response {
-            sender,
-            receiver,
-            noise,
-        })
+        known
+            .contains(&noise.len())
+            .then_some(Message::Response { receiver, noise })
     }
 
     fn parse_cookie_reply(rest: &'a [u8]) -> Option<Self> {
@@ -175,16 +170,9 @@ impl<'a> Message<'a> {
                 mac1,
                 mac2,
             } => [&header(INITIATION, *sender), *noise, mac1, mac2].concat(),
-            Message::Response {
-                sender,
-                receiver,
-                noise,
-            } => [
-                &header(RESPONSE, *sender),
-                &receiver.0.to_be_bytes()[..],
-                noise,
-            ]
-            .concat(),
+            Message::Response { receiver, noise } => {
+                [&header(RESPONSE, *receiver), *noise].concat()
+            }
             Message::CookieReply {
                 receiver,
                 nonce,
@@ -223,8 +211,8 @@ mod tests {
     #[test]
     fn sizes_are_those_of_the_protocol_page() {
         assert_eq!(INITIATION_BYTES, 1154);
-        assert_eq!(HEADER_BYTES + 4 + RESPONSE_NOISE_BYTES_MIN, 69);
-        assert_eq!(HEADER_BYTES + 4 + RESPONSE_NOISE_BYTES_MAX, 1069);
+        assert_eq!(HEADER_BYTES + RESPONSE_NOISE_BYTES_MIN, 69);
+        assert_eq!(HEADER_BYTES + RESPONSE_NOISE_BYTES_MAX, 1069);
         assert_eq!(DATAGRAM_BYTES_MAX, 4096);
         let reply = Message::CookieReply {
             receiver: SessionIndex(1),

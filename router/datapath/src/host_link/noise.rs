@@ -4,7 +4,7 @@
 //! without help of hardware, so that any two hosts can speak and nothing need be negotiated.
 
 use super::key::{NetworkSecret, NoiseKey, NoisePrivateKey};
-use super::message::{INITIATION_NOISE_BYTES, RESPONSE_NOISE_BYTES_MAX, TAG_BYTES};
+use super::message::{INITIATION_NOISE_BYTES, RESPONSE_NOISE_BYTES_MAX, SessionIndex, TAG_BYTES};
 use super::sealed::{ANSWER_BYTES_MAX, Answer, OPENING_BYTES, Opening};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -19,7 +19,7 @@ const PATTERN: &str = "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
 /// Noise mixes the network's secret in at the end of the second message (the pattern's `psk2`).
 const PSK_POSITION: u8 = 2;
 
-/// Both sides mix this in: a handshake of anything else never opens.
+/// Both sides mix this and the initiator's index in: a handshake of anything else never opens.
 const PROLOGUE: &[u8] = b"margay host link 1";
 
 /// 32 bytes that nobody can guess and nobody uses twice.
@@ -49,12 +49,13 @@ impl Identity {
     /// Begins a handshake; answers what Noise writes into the initiation too.
     pub fn initiate(
         &self,
-        to: NoiseKey,
+        (to, index): (NoiseKey, SessionIndex),
         opening: &Opening,
         secret: Secret,
     ) -> (Initiator, Vec<u8>) {
+        let prologue = prologue(index);
         let mut handshake = self
-            .builder(secret)
+            .builder(&prologue, secret)
             .remote_public_key(to.as_bytes())
             .and_then(Builder::build_initiator)
             .expect("all that the pattern needs of an initiator is given");
@@ -65,9 +66,14 @@ impl Identity {
     /// Opens what Noise wrote into an initiation: who sent it, and what it says.
     ///
     /// It is `None` if it was not written for this host.
-    pub fn respond(&self, noise: &[u8], secret: Secret) -> Option<(Responder, NoiseKey, Opening)> {
+    pub fn respond(
+        &self,
+        (noise, index): (&[u8], SessionIndex),
+        secret: Secret,
+    ) -> Option<(Responder, NoiseKey, Opening)> {
+        let prologue = prologue(index);
         let mut handshake = self
-            .builder(secret)
+            .builder(&prologue, secret)
             .build_responder()
             .expect("all that the pattern needs of a responder is given");
         let mut plaintext = [0; OPENING_BYTES];
@@ -77,12 +83,12 @@ impl Identity {
         Some((Responder(handshake), NoiseKey::from_bytes(key), opening))
     }
 
-    fn builder(&self, secret: Secret) -> Builder<'_> {
+    fn builder<'a>(&'a self, prologue: &'a [u8], secret: Secret) -> Builder<'a> {
         let pattern: NoiseParams = PATTERN.parse().expect("snow knows the pattern");
         Builder::with_resolver(pattern, Box::new(Resolver { secret }))
             .local_private_key(self.private.secret())
             .and_then(|it| it.psk(PSK_POSITION, &self.network.0))
-            .and_then(|it| it.prologue(PROLOGUE))
+            .and_then(|it| it.prologue(prologue))
             .expect("each is given once")
     }
 }
@@ -147,6 +153,10 @@ pub(super) fn public_key(private: &[u8; 32]) -> NoiseKey {
     pair.set(private);
     let public = pair.pubkey().try_into();
     NoiseKey::from_bytes(public.expect("X25519 has keys of 32 bytes"))
+}
+
+fn prologue(index: SessionIndex) -> Vec<u8> {
+    [PROLOGUE, &index.0.to_be_bytes()].concat()
 }
 
 fn write(handshake: &mut HandshakeState, plaintext: &[u8], bytes_max: usize) -> Vec<u8> {
@@ -225,6 +235,8 @@ mod tests {
     use super::*;
     use margay_core::host::OriginEpoch;
 
+    const INDEX: SessionIndex = SessionIndex(6);
+
     fn identity(secret: u8, network: u8) -> Identity {
         Identity::new(
             NoisePrivateKey::from_bytes([secret; 32]),
@@ -245,11 +257,12 @@ mod tests {
     #[test]
     fn both_sides_learn_of_each_other_and_seal_for_each_other() {
         let (asking, asked) = (identity(1, 9), identity(2, 9));
-        let (mut initiator, noise) = asking.initiate(asked.public(), &opening(), [3; 32]);
-        let (responder, key, read) = asked.respond(&noise, [4; 32]).unwrap();
+        let (mut initiator, noise) = asking.initiate((asked.public(), INDEX), &opening(), [3; 32]);
+        let (responder, key, read) = asked.respond((&noise, INDEX), [4; 32]).unwrap();
         assert_eq!((key, read), (asking.public(), opening()));
         let answer = Answer {
             epoch: OriginEpoch(3),
+            session: SessionIndex(4),
             verdict: Verdict::Admitted(Statement::default()),
         };
         let (noise, theirs) = responder.answer(&answer);
@@ -267,12 +280,15 @@ mod tests {
     #[test]
     fn other_hosts_and_other_networks_open_nothing() {
         let (asking, asked) = (identity(1, 9), identity(2, 9));
-        let (mut initiator, noise) = asking.initiate(asked.public(), &opening(), [3; 32]);
-        assert!(identity(5, 9).respond(&noise, [4; 32]).is_none());
+        let (mut initiator, noise) = asking.initiate((asked.public(), INDEX), &opening(), [3; 32]);
+        assert!(identity(5, 9).respond((&noise, INDEX), [4; 32]).is_none());
+        let other_index = (&noise[..], SessionIndex(7));
+        assert!(asked.respond(other_index, [4; 32]).is_none());
         let stranger = identity(2, 8);
-        let (responder, ..) = stranger.respond(&noise, [4; 32]).unwrap();
+        let (responder, ..) = stranger.respond((&noise, INDEX), [4; 32]).unwrap();
         let (noise, _) = responder.answer(&Answer {
             epoch: OriginEpoch(3),
+            session: SessionIndex(4),
             verdict: Verdict::refusal("no"),
         });
         assert_eq!(initiator.finish(&noise), None);
@@ -281,7 +297,11 @@ mod tests {
     #[test]
     fn handshakes_follow_from_their_secret() {
         let (asking, asked) = (identity(1, 9), identity(2, 9));
-        let noise = |secret| asking.initiate(asked.public(), &opening(), secret).1;
+        let noise = |secret| {
+            asking
+                .initiate((asked.public(), INDEX), &opening(), secret)
+                .1
+        };
         assert_eq!(noise([3; 32]), noise([3; 32]));
         assert_ne!(noise([3; 32]), noise([4; 32]));
     }

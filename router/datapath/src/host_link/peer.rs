@@ -7,11 +7,11 @@
 use super::conduct::{Conduct, Patience};
 use super::dialer::{Dialer, Finished, RETRY_MIN};
 use super::drop_reason::LinkDrop;
+use super::exchange::Exchange;
 use super::key::NoiseKey;
 use super::message::{COOKIE_NONCE_BYTES, Message, SEALED_COOKIE_BYTES, SessionIndex};
-use super::noise::Keys;
 use super::port::{DownReason, Output, Party};
-use super::sealed::{Content, InitiationNumber, Verdict};
+use super::sealed::{Content, InitiationNumber, Statement, Verdict};
 use super::session::{Agreed, Opened, Session, Sessions};
 use super::shared::Shared;
 use super::waiting::Waiting;
@@ -126,28 +126,27 @@ impl Peer {
         }
     }
 
-    /// Core admitted an initiation of it: what Noise wrote into the response, and the keys of a
-    /// session that waits for its first use.
+    /// Core admitted an initiation of it: the session waits for its first use.
     pub fn admit(
         &mut self,
-        theirs: SessionIndex,
-        number: InitiationNumber,
-        from: SocketAddr,
-        (noise, keys): (Vec<u8>, Keys),
+        exchange: Exchange,
+        answer: Statement,
         shared: &mut Shared,
         now: Moment,
     ) {
+        let number = exchange.number;
         self.initiation = self.initiation.max(Some(number));
         let ours = shared.assign(Party::Host(self.host));
+        let answer = shared.answer(ours, Verdict::Admitted(answer));
+        let (noise, keys) = exchange.responder.answer(&answer);
         let response = Message::Response {
-            sender: ours,
-            receiver: theirs,
+            receiver: exchange.theirs,
             noise: &noise,
         };
-        shared.transmit_message(from, &response);
+        shared.transmit_message(exchange.from, &response);
         let agreed = Agreed {
             ours,
-            theirs,
+            theirs: exchange.theirs,
             keys,
             initiated: false,
             preferred: self.key < shared.identity.public(),
@@ -171,7 +170,7 @@ impl Peer {
     /// Takes the response to the handshake that is under way.
     pub fn take_response(
         &mut self,
-        (ours, theirs): (SessionIndex, SessionIndex),
+        ours: SessionIndex,
         noise: &[u8],
         from: SocketAddr,
         shared: &mut Shared,
@@ -182,7 +181,7 @@ impl Peer {
             Err(reason) => return shared.drop(reason),
         };
         let by = Party::Host(self.host);
-        let epoch = answer.epoch;
+        let (epoch, theirs) = (answer.epoch, answer.session);
         let answer = match answer.verdict {
             Verdict::Admitted(answer) => answer,
             Verdict::Refused(reason) => {

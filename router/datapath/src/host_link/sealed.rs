@@ -1,6 +1,7 @@
 //! What is inside a sealed message: the opening of an initiation, the answer of a response, the
 //! content of a datagram.
 
+use super::message::SessionIndex;
 use margay_core::host::OriginEpoch;
 use std::fmt;
 
@@ -13,10 +14,10 @@ pub const REFUSAL_BYTES_MAX: usize = 200;
 /// Epoch, count, length, and room for the longest statement.
 pub const OPENING_BYTES: usize = 8 + 8 + 2 + STATEMENT_BYTES_MAX;
 
-/// Epoch and verdict.
-pub const ANSWER_BYTES_MIN: usize = 8 + 1;
+/// Epoch, session and verdict.
+pub const ANSWER_BYTES_MIN: usize = 8 + 4 + 1;
 
-/// Epoch, verdict and the longest statement.
+/// Those and the longest statement.
 pub const ANSWER_BYTES_MAX: usize = ANSWER_BYTES_MIN + STATEMENT_BYTES_MAX;
 
 /// The kind and the longest payload.
@@ -114,6 +115,8 @@ impl Opening {
 pub struct Answer {
     /// The life of the sender.
     pub epoch: OriginEpoch,
+    /// The sender's session; none has the number 0, which a refusal says.
+    pub session: SessionIndex,
     /// Whether the initiator is admitted.
     pub verdict: Verdict,
 }
@@ -142,6 +145,7 @@ impl Answer {
     /// Reads an answer.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (epoch, rest) = bytes.split_first_chunk()?;
+        let (session, rest) = rest.split_first_chunk()?;
         let verdict = match rest.split_first()? {
             (&ADMITTED, statement) => Verdict::Admitted(Statement::new(statement.to_vec()).ok()?),
             (&REFUSED, reason) if reason.len() <= REFUSAL_BYTES_MAX => {
@@ -151,6 +155,7 @@ impl Answer {
         };
         Some(Answer {
             epoch: OriginEpoch(u64::from_be_bytes(*epoch)),
+            session: SessionIndex(u32::from_be_bytes(*session)),
             verdict,
         })
     }
@@ -161,7 +166,9 @@ impl Answer {
             Verdict::Admitted(statement) => (ADMITTED, statement.as_bytes()),
             Verdict::Refused(reason) => (REFUSED, reason.as_bytes()),
         };
-        [&self.epoch.0.to_be_bytes()[..], &[verdict], rest].concat()
+        let epoch = self.epoch.0.to_be_bytes();
+        let session = self.session.0.to_be_bytes();
+        [&epoch[..], &session, &[verdict], rest].concat()
     }
 }
 

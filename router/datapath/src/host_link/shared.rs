@@ -6,7 +6,7 @@ use super::key::NoiseKey;
 use super::message::{Message, SessionIndex};
 use super::noise::{Identity, Initiator, Responder, Secret};
 use super::port::{HostLinkLimits, Output, Party};
-use super::sealed::{InitiationNumber, Opening, Statement};
+use super::sealed::{Answer, InitiationNumber, Opening, Statement, Verdict};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::RngCore;
 use std::collections::btree_map::Entry;
@@ -46,27 +46,47 @@ impl Shared {
     }
 
     /// Begins a handshake.
-    pub fn initiate(&mut self, to: NoiseKey, introduction: Statement) -> (Initiator, Vec<u8>) {
+    pub fn initiate(
+        &mut self,
+        to: NoiseKey,
+        index: SessionIndex,
+        introduction: Statement,
+    ) -> (Initiator, Vec<u8>) {
         let opening = Opening {
             number: self.number,
             introduction,
         };
         self.number.count += 1;
         let secret = self.secret();
-        self.identity.initiate(to, &opening, secret)
+        self.identity.initiate((to, index), &opening, secret)
+    }
+
+    /// What this host answers to an initiation.
+    pub fn answer(&self, session: SessionIndex, verdict: Verdict) -> Answer {
+        Answer {
+            epoch: self.number.epoch,
+            session,
+            verdict,
+        }
     }
 
     /// Opens an initiation.
-    pub fn respond(&mut self, noise: &[u8]) -> Option<(Responder, NoiseKey, Opening)> {
+    pub fn respond(
+        &mut self,
+        noise: &[u8],
+        index: SessionIndex,
+    ) -> Option<(Responder, NoiseKey, Opening)> {
         let secret = self.secret();
-        self.identity.respond(noise, secret)
+        self.identity.respond((noise, index), secret)
     }
 
-    /// Chooses an index that nothing has.
+    /// Chooses an index that nothing has, and not 0.
     pub fn assign(&mut self, party: Party) -> SessionIndex {
         loop {
             let index = SessionIndex(self.random.next_u32());
-            if let Entry::Vacant(free) = self.indices.entry(index) {
+            if index != SessionIndex(0)
+                && let Entry::Vacant(free) = self.indices.entry(index)
+            {
                 free.insert(party);
                 return index;
             }

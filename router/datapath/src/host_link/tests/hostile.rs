@@ -1,5 +1,6 @@
 //! Peers that flood, stall or speak nonsense, and whatever else arrives: named, and others served.
 
+use super::super::message::MAC_BYTES;
 use super::super::sealed::Content;
 use super::super::*;
 use super::net::{Net, Policy, address, config, host_id};
@@ -199,7 +200,6 @@ fn a_forged_response_does_not_spoil_the_handshake() {
         panic!("an initiation");
     };
     let forged = Message::Response {
-        sender: SessionIndex(1),
         receiver: sender,
         noise: &[9; 100],
     }
@@ -219,6 +219,35 @@ fn a_forged_response_does_not_spoil_the_handshake() {
     net.inject(0, address(1), &cookie);
     // The index is the session's now, of which no response and no cookie is due.
     assert_eq!(net.dropped(0, LinkDrop::UnknownSession), 2);
+}
+
+#[test]
+fn no_byte_of_a_handshake_can_be_changed_on_its_way() {
+    let mut net = Net::new(2, 1);
+    net.cut.extend([(0, 1), (1, 0)]);
+    net.set_peer(0, 1);
+    net.run_for(Duration::from_millis(10));
+    let initiation = net.seen[0].clone();
+    // mac2 comes last: without a cookie it says nothing.
+    for at in 0..initiation.bytes.len() - MAC_BYTES {
+        let mut changed = initiation.bytes.clone();
+        changed[at] ^= 1;
+        net.inject(1, initiation.from, &changed);
+    }
+    assert_eq!(net.hosts[1].introduced, 0);
+    net.inject(1, initiation.from, &initiation.bytes);
+    let [_, response] = &net.seen[..] else {
+        panic!("an answer to the true one only");
+    };
+    let response = response.clone();
+    for at in 0..response.bytes.len() {
+        let mut changed = response.bytes.clone();
+        changed[at] ^= 1;
+        net.inject(0, response.from, &changed);
+    }
+    assert!(net.hosts[0].told.is_empty());
+    net.inject(0, response.from, &response.bytes);
+    assert!(net.is_up(0, 1));
 }
 
 proptest! {

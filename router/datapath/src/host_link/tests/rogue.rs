@@ -59,7 +59,7 @@ impl Rogue {
             number,
             introduction: statement("rogue"),
         };
-        let (initiator, noise) = self.identity.initiate(to, &opening, [5; 32]);
+        let (initiator, noise) = self.identity.initiate((to, INDEX), &opening, [5; 32]);
         let mut message = Message::Initiation {
             sender: INDEX,
             noise: &noise,
@@ -104,13 +104,13 @@ impl Rogue {
         let (mut initiator, initiation) = self.initiate(net.hosts[index].key, None);
         net.inject(index, self.from, &initiation);
         let response = net.seen.last().unwrap().bytes.clone();
-        let Ok(Message::Response { sender, noise, .. }) = Message::parse(&response) else {
+        let Ok(Message::Response { noise, .. }) = Message::parse(&response) else {
             panic!("no response");
         };
-        initiator.finish(noise).unwrap();
+        let answer = initiator.finish(noise).unwrap();
         RogueSession {
             keys: initiator.into_keys(),
-            theirs: sender,
+            theirs: answer.session,
             from: self.from,
             counter: 0,
         }
