@@ -44,7 +44,7 @@ impl Request {
         self.dialer.take_cookie(index, nonce, sealed, shared, now);
     }
 
-    /// Takes the response; answers whether the request is over with it.
+    /// Takes the response, with which the request is over.
     pub fn take_response(
         &mut self,
         index: SessionIndex,
