@@ -18,6 +18,7 @@ pub mod device_watch;
 pub mod endpoints;
 pub mod flow_maps;
 mod growth;
+pub mod host_link;
 pub mod locations;
 pub mod namespace;
 pub mod network;
