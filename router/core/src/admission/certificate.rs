@@ -73,7 +73,7 @@ pub struct Validity {
 
 /// Where a moment lies beside a [`Validity`], with [`CLOCK_LEEWAY`] on both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(super) enum Phase {
     /// Before it.
     Early,
     /// In it.
@@ -84,7 +84,7 @@ pub enum Phase {
 
 impl Validity {
     /// Begins at `now` and ends after `lifetime`, which is longer than nothing.
-    pub fn lasting(now: WallTime, lifetime: Duration) -> Self {
+    pub(super) fn lasting(now: WallTime, lifetime: Duration) -> Self {
         Validity {
             not_before: now,
             not_after: now + lifetime,
@@ -110,7 +110,7 @@ impl Validity {
     }
 
     /// Where `now` lies.
-    pub fn phase(self, now: WallTime) -> Phase {
+    pub(super) fn phase(self, now: WallTime) -> Phase {
         if now + CLOCK_LEEWAY < self.not_before {
             Phase::Early
         } else if now > self.not_after + CLOCK_LEEWAY {
@@ -210,6 +210,8 @@ impl IssuerCredential {
 pub struct Certificate {
     /// Of which network.
     pub network: NetworkId,
+    /// By which issuer, which also renews it.
+    pub issuer: HostId,
     /// Which host.
     pub host: HostId,
     /// Its name, which no other host of the network has.
@@ -260,7 +262,7 @@ impl Certificate {
         }
     }
 
-    fn from_wire(message: &wire::Certificate) -> Result<Self, Refusal> {
+    fn from_wire(message: &wire::Certificate, issuer: HostId) -> Result<Self, Refusal> {
         if message.blocks.len() > BLOCKS_MAX || message.roles.len() > ROLES_MAX {
             return Err(Refusal::Unreadable(
                 "a certificate of too many blocks or roles",
@@ -278,6 +280,7 @@ impl Certificate {
         }
         Ok(Certificate {
             network: network_from_wire(&message.network)?,
+            issuer,
             host: host_from_wire(&message.host)?,
             name: name.map_err(|_| Refusal::Unreadable("a host's name"))?,
             site: site.map_err(|_| Refusal::Unreadable("a site's path"))?,
@@ -316,7 +319,7 @@ impl Credential {
         let issuer = self.issuer.open(network)?;
         let message: wire::Certificate =
             opened(MEMBERSHIP_CERTIFICATE, &issuer.issuer, &self.certificate)?;
-        let certificate = Certificate::from_wire(&message)?;
+        let certificate = Certificate::from_wire(&message, issuer.issuer)?;
         same_network(&message.network, network)?;
         Ok((issuer, certificate))
     }

@@ -1,7 +1,7 @@
 //! Introductions: what a member shows before anything else, and all the checks of it in their order.
 
 use crate::admission::certificate::{
-    Certificate, Credential, IssuerCertificate, Phase, Serial, host_from_wire, opened,
+    Certificate, Credential, IssuerCertificate, Phase, host_from_wire, opened,
 };
 use crate::admission::network::NetworkId;
 use crate::admission::refusal::{Refusal, VERSION, check_version};
@@ -58,20 +58,20 @@ pub struct Member {
     pub introduction: Vec<u8>,
 }
 
-/// Makes the introduction of the host with `key`, whose `credential` holds a certificate of `serial`.
+/// Makes the introduction of the host with `key`, whose `certificate` was read from `credential`.
 ///
 /// Addresses that nobody could reach, and those beyond [`ADDRESSES_MAX`], are left out.
 pub fn introduce(
     key: &PrivateKey,
     credential: &Credential,
-    serial: Serial,
+    certificate: &Certificate,
     contact: &Contact,
 ) -> Vec<u8> {
     let record = wire::HostRecord {
         link_key: contact.link_key.0.to_vec(),
         addresses: addresses_to_wire(&contact.addresses, ADDRESSES_MAX),
         sequence: contact.sequence,
-        serial: serial.0,
+        serial: certificate.serial.0,
     };
     let member = wire::Member {
         credential: Some(credential.to_wire()),

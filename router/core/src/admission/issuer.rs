@@ -322,6 +322,7 @@ impl Issuer {
         grant.not_after = validity.not_after();
         let certificate = Certificate {
             network: self.config.network,
+            issuer: self.certificate.issuer,
             host: grant.host,
             name: grant.name.clone(),
             site: grant.site.clone(),
@@ -369,6 +370,11 @@ impl Issuer {
             records.extend(token.and_then(|token| self.withdraw(token)));
         }
         (revocation, records)
+    }
+
+    /// Every grant, those that rest too; no more than its range has blocks.
+    pub fn grants(&self) -> impl Iterator<Item = &Grant> {
+        self.ledger.grants()
     }
 
     /// What was granted to hosts that are revoked, or whose certificates have run out: their blocks

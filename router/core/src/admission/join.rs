@@ -102,7 +102,7 @@ pub fn read_renewal_request(bytes: &[u8]) -> Result<(), Refusal> {
     check_version(message.version)
 }
 
-/// What an issuer answers, and any host to an introduction that it refuses.
+/// What an issuer answers to a newcomer, and to a request to renew.
 pub fn answer(what: Result<&Credential, Reason>) -> Vec<u8> {
     let what = match what {
         Ok(credential) => wire::answer::What::Credential(credential.to_wire()),

@@ -12,6 +12,9 @@ use std::time::Duration;
 /// zone or a date is off by a day at most.
 const CLOCK_SUSPECTED: Duration = Duration::from_secs(86_400 + 3_600);
 
+/// The longest advice, in bytes: what a refusing host link has room for.
+pub const ADVICE_BYTES_MAX: usize = 200;
+
 /// Declares the reasons with their wire numbers, names and what the refused host is told.
 macro_rules! reasons {
     ($($variant:ident = $number:literal, $name:literal, $advice:literal;)*) => {
@@ -279,6 +282,7 @@ mod tests {
         assert_eq!(names.len(), Reason::ALL.len());
         assert_eq!(advice.len(), Reason::ALL.len());
         for reason in Reason::ALL {
+            assert!(reason.advice().len() <= ADVICE_BYTES_MAX, "{reason}");
             assert_eq!(Reason::from_number(reason.number()), Some(*reason));
         }
         assert_eq!(Reason::from_number(0), None);

@@ -9,7 +9,7 @@ mod sizes;
 mod tokens;
 mod walk;
 
-use super::certificate::MEMBERSHIP_CERTIFICATE;
+use super::certificate::{MEMBERSHIP_CERTIFICATE, Phase};
 use super::*;
 use crate::address::Ipv4Block;
 use crate::host::HostId;
@@ -56,13 +56,8 @@ impl Host {
     }
 
     fn introduce(&self, issued: &Issued, sequence: u64) -> Vec<u8> {
-        let serial = issued.certificate.serial;
-        introduce(
-            &self.key,
-            &issued.credential,
-            serial,
-            &self.contact(sequence),
-        )
+        let contact = self.contact(sequence);
+        introduce(&self.key, &issued.credential, &issued.certificate, &contact)
     }
 }
 

@@ -150,7 +150,7 @@ proptest! {
             addresses: ports.into_iter().enumerate().map(address).collect(),
             sequence,
         };
-        let said = introduce(&host.key, &issued.credential, issued.certificate.serial, &contact);
+        let said = introduce(&host.key, &issued.credential, &issued.certificate, &contact);
         let member = world.check(&said, FOUNDED).unwrap();
         prop_assert_eq!(member.contact, contact);
         prop_assert_eq!(member.certificate, issued.certificate);

@@ -296,7 +296,7 @@ fn block_of_a_host_that_did_not_renew_rests_and_comes_back_with_it() {
     let mut world = World::new();
     let host = Host::new(1);
     let first = world.admit(&host, "web1");
-    let end = FOUNDED + MEMBERSHIP_LIFETIME + CLOCK_LEEWAY;
+    let end = FOUNDED + MEMBERSHIP_LIFETIME + CLOCK_LEEWAY * 2;
     assert_eq!(world.issuer.resting(end).count(), 0);
     let later = end + HOUR;
     assert_eq!(world.issuer.resting(later).count(), 1);

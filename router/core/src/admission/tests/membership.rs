@@ -153,7 +153,7 @@ fn forged_introduction_changes_nothing() {
     let forged = introduce(
         &thief.key,
         &issued.credential,
-        issued.certificate.serial,
+        &issued.certificate,
         &thief.contact(2),
     );
     assert!(world.known.learn(&forged, FOUNDED).is_err());

@@ -138,7 +138,7 @@ fn record_of_one_certificate_beside_another_is_forged() {
     let mixed = introduce(
         &host.key,
         &old.credential,
-        new.certificate.serial,
+        &new.certificate,
         &host.contact(2),
     );
     assert_eq!(reason(world.check(&mixed, FOUNDED)), Reason::Forged);

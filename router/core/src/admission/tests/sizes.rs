@@ -14,6 +14,7 @@ fn largest(host: HostId, network: NetworkId) -> Certificate {
     let blocks = ["/29"; BLOCKS_MAX].into_iter().enumerate();
     Certificate {
         network,
+        issuer: Host::new(101).id(),
         host,
         name: "n".repeat(63).parse().unwrap(),
         site: tiers.join(".").parse().unwrap(),
@@ -46,7 +47,7 @@ fn introduction_fits_at_its_largest() {
         addresses: (65_000..65_100).map(address).collect(),
         sequence: u64::MAX,
     };
-    let introduction = introduce(&host.key, &credential, certificate.serial, &contact);
+    let introduction = introduce(&host.key, &credential, &certificate, &contact);
     assert_eq!(introduction.len(), 903);
     assert!(introduction.len() <= INTRODUCTION_BYTES_MAX);
     let answer = answer(Ok(&credential));
@@ -71,4 +72,23 @@ fn revocation_fits_at_its_largest() {
     // The numbers in it grow by a few bytes at most.
     let room = REVOCATION_BYTES_MAX - revocation.bytes.len();
     assert!(room >= 40, "{room} bytes are left");
+}
+
+/// What the protocol's page says of each reason and size.
+#[test]
+fn page_of_the_protocol_names_every_reason_and_size() {
+    let page = include_str!("../../../../../docs/protocol/admission.md");
+    for reason in Reason::ALL {
+        assert!(
+            page.contains(&format!("`{}`", reason.name())),
+            "{}",
+            reason.name()
+        );
+    }
+    let token = World::new().invite(1, HOUR, 1).to_string();
+    assert!(
+        page.contains(&format!("one word of {} characters", token.len())),
+        "{token}"
+    );
+    assert!(page.contains("1,000 (903 at its largest)"));
 }
