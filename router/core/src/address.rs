@@ -93,6 +93,37 @@ impl Ipv4Block {
         (addr.to_bits() ^ self.base.to_bits()) >> (32 - self.prefix) == 0
     }
 
+    /// Whether every address of `other` lies in it.
+    pub fn covers(self, other: Ipv4Block) -> bool {
+        other.prefix >= self.prefix && self.contains(other.base)
+    }
+
+    /// Whether any address lies in both.
+    pub fn overlaps(self, other: Ipv4Block) -> bool {
+        self.covers(other) || other.covers(self)
+    }
+
+    /// Its last address.
+    pub fn last(self) -> Ipv4Addr {
+        self.at(self.span())
+    }
+
+    /// The blocks of length `prefix` that it consists of, from the first on; none if they were
+    /// larger than itself.
+    pub fn parts(self, prefix: u8) -> impl DoubleEndedIterator<Item = Ipv4Block> {
+        let whole = prefix >= self.prefix && prefix <= Self::PREFIX_MAX;
+        let count = if whole {
+            1 << (prefix - self.prefix)
+        } else {
+            0
+        };
+        let size = 1 << (32 - u32::from(prefix.max(1)));
+        (0..count).map(move |index: u32| Ipv4Block {
+            base: self.at(index * size),
+            prefix,
+        })
+    }
+
     /// Its last address's distance from the first.
     fn span(self) -> u32 {
         u32::MAX >> self.prefix
@@ -249,7 +280,7 @@ impl AddressPlan {
 }
 
 /// SHA-256 of a purpose and of parts of which only the last may vary in length.
-fn hash(purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
+pub(crate) fn hash(purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(purpose);
     hasher.update([0]);
@@ -319,6 +350,30 @@ mod tests {
         let plan = plan("100.64.0.0/10");
         let all: BTreeSet<_> = (0..10_000).map(|id| plan.v6_of(InstanceId(id))).collect();
         assert_eq!(all.len(), 10_000);
+    }
+
+    #[test]
+    fn blocks_cover_their_parts_and_parts_do_not_overlap() {
+        let block: Ipv4Block = "10.1.0.0/16".parse().unwrap();
+        let parts: Vec<_> = block.parts(18).collect();
+        let texts: Vec<_> = parts.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "10.1.0.0/18",
+                "10.1.64.0/18",
+                "10.1.128.0/18",
+                "10.1.192.0/18"
+            ]
+        );
+        for (index, part) in parts.iter().enumerate() {
+            assert!(block.covers(*part) && !part.covers(block) && part.overlaps(block));
+            let overlapping = parts.iter().filter(|other| other.overlaps(*part)).count();
+            assert_eq!(overlapping, 1, "{index}");
+        }
+        assert_eq!(block.last(), Ipv4Addr::new(10, 1, 255, 255));
+        assert_eq!(block.parts(16).collect::<Vec<_>>(), [block]);
+        assert_eq!(block.parts(15).chain(block.parts(30)).count(), 0);
     }
 
     proptest! {

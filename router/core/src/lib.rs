@@ -9,6 +9,7 @@
 )]
 
 pub mod address;
+pub mod admission;
 pub mod aggregate;
 pub mod balance;
 pub mod choice;

@@ -1,11 +1,14 @@
 //! The time of day, as people and certificates count it; never what orders events.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
 /// Seconds since the beginning of 1970, UTC. Hosts' clocks differ, and jump.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct WallTime(u64);
 
 impl WallTime {
