@@ -11,6 +11,7 @@
 pub mod address;
 pub mod aggregate;
 pub mod balance;
+pub mod catalog;
 pub mod choice;
 pub mod composition;
 pub mod drop_reason;
@@ -23,6 +24,7 @@ pub mod host;
 pub mod id;
 pub mod lease;
 pub mod lifecycle;
+pub mod membership;
 pub mod moment;
 pub mod name;
 pub mod names;

@@ -1,0 +1,1 @@
+//! Membership in a small site that loses, pauses, restarts and lies.
