@@ -46,7 +46,7 @@ struct Asked {
 /// When and whom to ask.
 #[derive(Debug)]
 pub(super) struct Repair {
-    at: Moment,
+    pub(super) at: Moment,
     /// Of the question that is out; each has another.
     round: u64,
     asked: Option<Asked>,

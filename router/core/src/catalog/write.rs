@@ -50,7 +50,7 @@ impl Catalog {
             self.count(CatalogDrop::Unreadable);
             return;
         }
-        if self.own(&key).as_ref() == Some(&statement) {
+        if self.written(&key).as_ref() == Some(&statement) {
             self.pending.statements.remove(&key);
             return;
         }
@@ -59,7 +59,7 @@ impl Catalog {
 
     /// Takes something back soon, if it was ever said.
     pub(super) fn take_back(&mut self, key: Key, now: Moment) {
-        if self.own(&key).is_none() {
+        if self.written(&key).is_none() {
             self.pending.statements.remove(&key);
             return;
         }
@@ -206,14 +206,9 @@ impl Catalog {
         Ok(wire)
     }
 
-    /// What this host says about `key` now, flushed or not.
-    fn own(&self, key: &Key) -> Option<Statement> {
-        if let Some(pending) = self.pending.statements.get(key) {
-            return pending.clone();
-        }
-        let key = super::form::write_key(&self.host, key);
-        let stored = self.origins[&self.host].about(&key)?;
-        Record::read_again(&self.host, &stored.wire).statement()
+    /// What this host last wrote about `key`.
+    fn written(&self, key: &Key) -> Option<Statement> {
+        self.said(&self.host, key)
     }
 
     fn empty_gossip(&self) -> wire::Gossip {

@@ -85,11 +85,11 @@ fn identity_that_nobody_gave_away_is_seen() {
     be_born(&mut world, 0, 1);
     world.run(Duration::from_secs(20));
     let keys = world.hosts[0].says.keys();
-    let identities = keys.filter_map(|key| match key {
+    let mut identities = keys.filter_map(|key| match key {
         Key::Binding(identity) => Some(*identity),
         _ => None,
     });
-    let stolen: Identity = identities.last().unwrap();
+    let stolen: Identity = identities.next_back().unwrap();
     // Its holder signs for once what it does not do.
     let (thief, generation) = (world.hosts[1].id, Generation(2));
     let transfer = Transfer {

@@ -146,7 +146,7 @@ fn say(world: &mut World, host: usize, what: u32) {
             let identity = running[what as usize % running.len()];
             let mut changed = world.hosts[host].instance(&identity).unwrap().clone();
             changed.load = word;
-            changed.takes_flows = word % 2 == 0;
+            changed.takes_flows = word.is_multiple_of(2);
             state(world, host, Statement::Instance(changed));
         }
         _ => be_born(world, host, word),
