@@ -130,7 +130,7 @@ pub enum MembershipOutput {
     Left,
 }
 
-/// Why a datagram was dropped.
+/// Why a datagram, or a host, was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MembershipDrop {
     /// Its sender is no host of this site, or has no certificate.
@@ -145,6 +145,8 @@ pub enum MembershipDrop {
     Refused,
     /// It would have gone to a host that is none of this site.
     ToAStranger,
+    /// Not a datagram but a host: the site has [`PEERS_MAX`] others already.
+    TooManyPeers,
 }
 
 impl MembershipDrop {
@@ -157,6 +159,7 @@ impl MembershipDrop {
             MembershipDrop::Impersonated => "impersonated",
             MembershipDrop::Refused => "refused",
             MembershipDrop::ToAStranger => "to_a_stranger",
+            MembershipDrop::TooManyPeers => "too_many_peers",
         }
     }
 }
@@ -271,8 +274,12 @@ impl Membership {
     }
 
     fn take_peers(&mut self, peers: BTreeSet<HostId>, now: Moment) {
-        let others = peers.into_iter().filter(|host| *host != self.host);
-        let peers: BTreeSet<HostId> = others.take(PEERS_MAX).collect();
+        let mut peers = peers;
+        peers.remove(&self.host);
+        while peers.len() > PEERS_MAX {
+            peers.pop_last();
+            self.count(MembershipDrop::TooManyPeers);
+        }
         for gone in self.peers.difference(&peers) {
             let known = self.foca.iter_membership_state().map(|member| *member.id());
             let known: Vec<Member> = known.filter(|member| member.host == *gone).collect();

@@ -26,15 +26,15 @@ use world::World;
 /// what nobody can prove is asked for again until a host is found that has it.
 const CONVERGES_WITHIN: Duration = Duration::from_secs(150);
 
-/// Runs what `plan` says; returns the world as it is then.
-fn run(plan: Plan) -> World {
+/// Runs what `plan` says; returns the world as it is then, and how long it took to be of one mind.
+fn run(plan: Plan) -> (World, Duration) {
     let shown = plan.clone();
     let run = AssertUnwindSafe(|| {
         let mut world = World::new(plan);
         world.run(world.plan.disturbed);
         world.calm_down();
-        world.converge(CONVERGES_WITHIN);
-        world
+        let took = world.converge(CONVERGES_WITHIN);
+        (world, took)
     });
     catch_unwind(run).unwrap_or_else(|panic| {
         eprintln!("failed: {shown}");
@@ -44,8 +44,10 @@ fn run(plan: Plan) -> World {
 
 fn run_seeds(seeds: std::ops::Range<u64>) {
     let mut drops = BTreeMap::new();
+    let mut times = Vec::new();
     for seed in seeds {
-        let world = run(Plan::draw(seed));
+        let (world, took) = run(Plan::draw(seed));
+        times.push(took.as_millis());
         for host in world.running() {
             let daemon = host.daemon.as_ref().unwrap();
             let membership = daemon.membership.drops().map(|(it, n)| (it.name(), n));
@@ -55,7 +57,8 @@ fn run_seeds(seeds: std::ops::Range<u64>) {
             }
         }
     }
-    println!("dropped: {drops:?}");
+    times.sort_unstable();
+    println!("of one mind after, ms: {times:?}; dropped: {drops:?}");
 }
 
 #[test]
@@ -80,7 +83,7 @@ fn site_is_safe_and_becomes_of_one_mind_seeds_48_to_63() {
 
 #[test]
 fn same_seed_makes_the_same_run() {
-    let fingerprint = |seed| run(Plan::draw(seed)).fingerprint;
+    let fingerprint = |seed| run(Plan::draw(seed)).0.fingerprint;
     assert_eq!(fingerprint(7), fingerprint(7));
     assert_ne!(fingerprint(7), fingerprint(8));
 }

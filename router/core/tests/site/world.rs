@@ -176,7 +176,7 @@ impl World {
         let now = self.hosts[index].clock.shows(self.now);
         if let Some(daemon) = &mut self.hosts[index].daemon {
             daemon.catalog.handle_input(input, now);
-            self.drain(index);
+            self.drain(index, true);
         }
     }
 
@@ -250,7 +250,7 @@ impl World {
         let operator = self.operator.public();
         let kept = self.plan.taken_back_kept;
         self.hosts[index].start(&self.site, operator, kept, seed, self.now);
-        self.drain(index);
+        self.drain(index, true);
     }
 
     fn schedule(&mut self, at: Duration, event: Event) {
@@ -295,7 +295,7 @@ impl World {
             daemon.membership.handle_timeout(now);
             daemon.catalog.handle_timeout(now);
         }
-        self.drain(index);
+        self.drain(index, false);
     }
 
     fn receive(&mut self, from: usize, to: usize, message: Message) {
@@ -337,6 +337,7 @@ impl World {
             }),
             Message::Echo => None,
         };
+        let told = catalog.is_some();
         if let Some(input) = catalog {
             // Whoever opens a channel shows a certificate; gossip comes from hosts never met.
             if !matches!(input, CatalogInput::Gossip { .. }) {
@@ -345,16 +346,20 @@ impl World {
             }
             daemon.catalog.handle_input(input, now);
         }
-        self.drain(to);
+        self.drain(to, told);
     }
 
-    /// Does what a host's daemon wants done, and checks what it believes.
-    fn drain(&mut self, index: usize) {
-        self.drain_membership(index);
+    /// Does what a host's daemon wants done, and checks what it believes if its catalog was `told`
+    /// something.
+    fn drain(&mut self, index: usize, told: bool) {
+        let mut told = self.drain_membership(index) || told;
         while let Some(output) = self.next_output(index) {
+            told = true;
             self.do_for_catalog(index, output);
         }
-        checks::safety(&self.truth, &mut self.hosts[index]);
+        if told {
+            checks::safety(&self.truth, &mut self.hosts[index]);
+        }
         let host = &mut self.hosts[index];
         let Some(daemon) = &host.daemon else {
             return;
@@ -376,12 +381,14 @@ impl World {
         daemon.catalog.poll_output()
     }
 
-    fn drain_membership(&mut self, index: usize) {
+    /// Returns whether the catalog was told who is up or down.
+    fn drain_membership(&mut self, index: usize) -> bool {
         let host = &mut self.hosts[index];
         let now = host.clock.shows(self.now);
         let Some(daemon) = &mut host.daemon else {
-            return;
+            return false;
         };
+        let mut told = false;
         let mut sent = Vec::new();
         while let Some(output) = daemon.membership.poll_output() {
             match output {
@@ -390,9 +397,11 @@ impl World {
                 }
                 MembershipOutput::Echo { to } => sent.push((to, Message::Echo)),
                 MembershipOutput::Up { host, .. } => {
+                    told = true;
                     daemon.catalog.handle_input(CatalogInput::Up(host), now);
                 }
                 MembershipOutput::Down { host } => {
+                    told = true;
                     daemon.catalog.handle_input(CatalogInput::Down(host), now);
                 }
                 MembershipOutput::Silent { .. } | MembershipOutput::Left => {}
@@ -402,6 +411,7 @@ impl World {
             let to = self.number(&to);
             self.send(index, to, message);
         }
+        told
     }
 
     fn do_for_catalog(&mut self, index: usize, output: CatalogOutput) {
@@ -443,7 +453,7 @@ impl World {
                         .membership
                         .handle_input(MembershipInput::Epoch(epoch), now);
                 }
-                self.drain_membership(index);
+                let _ = self.drain_membership(index);
                 self.tell_quietly(index, CatalogInput::Epoch(epoch));
             }
         }
