@@ -1,16 +1,34 @@
 //! Who holds an identity: generations only grow, and only the holder raises them.
 
 use super::form::write_whole_identity;
-use super::statement::{Binding, Generation, Identity, TRANSFER};
+use super::statement::{Binding, Generation, GivenBy, Identity};
 use crate::host::HostId;
 use crate::moment::Moment;
-use crate::signature;
+use crate::signature::{self, PrivateKey, Purpose};
 use crate::wire::margay::catalog::Transfer;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// What the holder of an identity signs when it gives it away.
+const TRANSFER: Purpose = Purpose("identity transfer");
+
 /// The generation of an identity that never moved.
 const BORN: Generation = Generation(1);
+
+impl GivenBy {
+    /// Signs with its holder's key that `to` holds `identity` from `generation` on.
+    pub fn sign(
+        key: &PrivateKey,
+        identity: &Identity,
+        generation: Generation,
+        to: &HostId,
+    ) -> Self {
+        GivenBy {
+            from: key.public(),
+            transfer: key.sign(TRANSFER, &transfer(identity, generation, to)),
+        }
+    }
+}
 
 /// Who holds an identity, as far as is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,11 +112,15 @@ fn may_hold(origin: &HostId, binding: &Binding, known: Option<Holder>) -> bool {
     if binding.generation <= BORN || contradicted {
         return false;
     }
-    let transfer = Transfer {
-        identity: Some(write_whole_identity(&binding.identity)),
-        generation: binding.generation.0,
-        to: origin.as_bytes().to_vec(),
-    };
+    let transfer = transfer(&binding.identity, binding.generation, origin);
     let said = signature::open::<Transfer>(TRANSFER, &given_by.from, &given_by.transfer);
     said == Ok(transfer)
+}
+
+fn transfer(identity: &Identity, generation: Generation, to: &HostId) -> Transfer {
+    Transfer {
+        identity: Some(write_whole_identity(identity)),
+        generation: generation.0,
+        to: to.as_bytes().to_vec(),
+    }
 }

@@ -5,12 +5,8 @@ use crate::composition::Port;
 use crate::host::HostId;
 use crate::id::{InstanceId, Version};
 use crate::name::{AutomatonName, CompositionName};
-use crate::signature::Purpose;
 use crate::wire::margay::signed::Signed;
 use std::collections::BTreeMap;
-
-/// What the former holder of an identity signs when it gives it away.
-pub const TRANSFER: Purpose = Purpose("identity transfer");
 
 /// The most ports of one instance: a composition's own bound is no higher.
 pub const PORTS_MAX: usize = 64;
@@ -119,8 +115,8 @@ pub struct Binding {
 pub struct GivenBy {
     /// Who it was.
     pub from: HostId,
-    /// Its signed word that the new holder holds it now ([`TRANSFER`]).
-    pub transfer: Signed,
+    /// Its signed word that the new holder holds it now.
+    pub(super) transfer: Signed,
 }
 
 impl Statement {

@@ -1,7 +1,7 @@
 //! What the own host says: gathered for a moment, numbered, signed and published.
 
 use super::compositions::SignedComposition;
-use super::form::{read_body, read_host};
+use super::form::{read_body, read_host, write_body};
 use super::read::read;
 use super::record::{Draft, Record, Sum, VERSION};
 use super::statement::{Key, Statement};
@@ -22,6 +22,9 @@ pub const GOSSIP_BYTES_MAX: usize = 60 << 10;
 
 /// How many records are signed at once, at some 20 µs each; the next follow after [`FLUSH_AFTER`].
 const FLUSHED_AT_ONCE: usize = 500;
+
+/// What protobuf writes before each record.
+const RECORD_FRAME_BYTES: usize = 8;
 
 /// What is to be said, each thing once; as many as the host has things to say.
 #[derive(Debug, Default)]
@@ -46,7 +49,7 @@ impl Catalog {
     pub(super) fn state(&mut self, statement: Statement, now: Moment) {
         let key = statement.key();
         // What others would not read is not said.
-        if read_body(&key, &super::form::write_body(&statement)).as_ref() != Some(&statement) {
+        if read_body(&key, &write_body(&statement)).as_ref() != Some(&statement) {
             self.count(CatalogDrop::Unreadable);
             return;
         }
@@ -225,6 +228,3 @@ impl Catalog {
         self.outputs.push_back(CatalogOutput::Publish { bytes });
     }
 }
-
-/// What protobuf writes before each record.
-const RECORD_FRAME_BYTES: usize = 8;

@@ -6,10 +6,9 @@ use super::steps::{be_born, state};
 use super::world::{Message, World};
 use margay_core::catalog::{
     Binding, Catalog, CatalogConfig, CatalogInput, CatalogLimits, CatalogOutput, Generation,
-    GivenBy, Identity, Key, Statement, TRANSFER,
+    GivenBy, Identity, Key, Statement,
 };
 use margay_core::host::OriginEpoch;
-use margay_core::wire::margay::catalog::{self as wire, Transfer};
 use std::time::Duration;
 
 /// Three hosts that have met.
@@ -92,18 +91,8 @@ fn identity_that_nobody_gave_away_is_seen() {
     let stolen: Identity = identities.next_back().unwrap();
     // Its holder signs for once what it does not do.
     let (thief, generation) = (world.hosts[1].id, Generation(2));
-    let transfer = Transfer {
-        identity: Some(wire::Identity {
-            born_at: stolen.born_at.as_bytes().to_vec(),
-            number: stolen.number.0,
-        }),
-        generation: generation.0,
-        to: thief.as_bytes().to_vec(),
-    };
-    let given_by = Some(GivenBy {
-        from: world.hosts[0].id,
-        transfer: world.hosts[0].key.sign(TRANSFER, &transfer),
-    });
+    let holder = &world.hosts[0].key;
+    let given_by = Some(GivenBy::sign(holder, &stolen, generation, &thief));
     let binding = Binding {
         identity: stolen,
         generation,

@@ -14,6 +14,7 @@ mod checks;
 mod host;
 mod plan;
 mod steps;
+mod wiring;
 mod world;
 
 use plan::Plan;
@@ -34,6 +35,9 @@ fn run(plan: Plan) -> (World, Duration) {
         world.run(world.plan.disturbed);
         world.calm_down();
         let took = world.converge(CONVERGES_WITHIN);
+        world.run(world.now + world.plan.taken_back_kept);
+        world.publish_everything_again();
+        world.converge(CONVERGES_WITHIN);
         (world, took)
     });
     catch_unwind(run).unwrap_or_else(|panic| {

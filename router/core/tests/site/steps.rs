@@ -1,16 +1,14 @@
 //! How each step of a plan is done.
 
-use super::host::credential;
 use super::plan::Step;
 use super::world::{Message, World};
 use margay_core::address::{InstanceAddresses, VirtualIp};
 use margay_core::catalog::{
     Binding, CatalogInput, Generation, GivenBy, Identity, Instance, Key, Service, ServiceVip,
-    SignedComposition, Statement, TRANSFER,
+    SignedComposition, Statement,
 };
 use margay_core::composition::{Composition, Port, Transport};
 use margay_core::id::{InstanceId, Version};
-use margay_core::wire::margay::catalog::{self as wire, Transfer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -41,6 +39,8 @@ pub fn apply(world: &mut World, step: Step) {
         Step::Restore { host } => {
             let host = host % count;
             world.crash(host, false);
+            let id = world.hosts[host].id;
+            world.truth.restored.insert(id);
             world.hosts[host].epoch = world.hosts[host].epoch.saturating_sub(2);
             world.start_in(host, Duration::from_millis(200));
         }
@@ -218,18 +218,7 @@ fn give(world: &mut World, from: usize, to: usize, which: usize) {
     let mut instance = world.hosts[from].instance(&identity).unwrap().clone();
     let generation = Generation(instance.generation.0 + 1);
     let receiver = world.hosts[to].id;
-    let transfer = Transfer {
-        identity: Some(wire::Identity {
-            born_at: identity.born_at.as_bytes().to_vec(),
-            number: identity.number.0,
-        }),
-        generation: generation.0,
-        to: receiver.as_bytes().to_vec(),
-    };
-    let given_by = GivenBy {
-        from: world.hosts[from].id,
-        transfer: world.hosts[from].key.sign(TRANSFER, &transfer),
-    };
+    let given_by = GivenBy::sign(&world.hosts[from].key, &identity, generation, &receiver);
     let holders = world.truth.holders.get_mut(&identity).unwrap();
     holders.insert(generation, receiver);
     withdraw(world, from, Key::Instance(identity));
@@ -278,13 +267,5 @@ fn vip(number: u32) -> VirtualIp {
     VirtualIp {
         v4: Ipv4Addr::from_bits(0x6440_0000 + number),
         v6: Ipv6Addr::from_bits(0xfd << 120 | u128::from(number)),
-    }
-}
-
-/// What a host shows of itself, and nothing else.
-#[allow(dead_code, reason = "canaries use it")]
-pub fn host_statement(world: &World, host: usize) -> Statement {
-    Statement::Host {
-        credential: credential(&world.hosts[host].id),
     }
 }

@@ -3,14 +3,12 @@
 use super::checks;
 use super::host::{Host, credential};
 use super::plan::{Plan, Step};
-use margay_core::catalog::{CatalogInput, CatalogOutput, Generation, Identity, Key, Statement};
+use margay_core::catalog::{CatalogInput, Generation, Identity, Key, Statement};
 use margay_core::composition::Composition;
-use margay_core::host::{HostId, OriginEpoch};
+use margay_core::host::HostId;
 use margay_core::id::Version;
-use margay_core::membership::{MembershipInput, MembershipOutput};
+use margay_core::membership::MembershipInput;
 use margay_core::signature::PrivateKey;
-use margay_core::wire::margay::catalog::Answer;
-use prost::Message as _;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +29,7 @@ pub enum Message {
 }
 
 #[derive(Clone, Debug)]
-enum Event {
+pub enum Event {
     Deliver {
         from: usize,
         to: usize,
@@ -50,6 +48,9 @@ pub struct Truth {
     pub said: BTreeMap<(HostId, Key), Vec<Statement>>,
     /// Who held an identity in each generation.
     pub holders: BTreeMap<Identity, BTreeMap<Generation, HostId>>,
+    /// Hosts that began again with the epoch of an earlier life, and so said two things under one number
+    /// until they heard of it.
+    pub restored: BTreeSet<HostId>,
     /// What the operator signed; `None` where it was withdrawn.
     pub compositions: BTreeMap<Version, Option<Composition>>,
 }
@@ -182,9 +183,7 @@ impl World {
 
     /// Sends `message`, or loses, doubles or delays it.
     pub fn send(&mut self, from: usize, to: usize, message: Message) {
-        if self.remembered.len() < REMEMBERED_MAX {
-            self.remembered.push((from, message.clone()));
-        }
+        self.remember(from, &message);
         let thousandth = |random: &mut SmallRng, of: u32| random.random_range(0..1_000) < of;
         if !self.calm && thousandth(&mut self.random, self.plan.loss) {
             return;
@@ -202,6 +201,27 @@ impl World {
             let message = message.clone();
             self.schedule(self.now + delay, Event::Deliver { from, to, message });
         }
+    }
+
+    /// Datagrams of membership are many; few of them are remembered.
+    fn remember(&mut self, from: usize, message: &Message) {
+        let seldom = !matches!(message, Message::Membership(_)) || self.numbered.is_multiple_of(64);
+        if seldom && self.remembered.len() < REMEMBERED_MAX {
+            self.remembered.push((from, message.clone()));
+        }
+    }
+
+    /// Lets everyone hear again what was ever published.
+    pub fn publish_everything_again(&mut self) {
+        let published = self.remembered.iter();
+        let published = published.filter(|(_, message)| matches!(message, Message::Gossip(_)));
+        let published: Vec<_> = published.cloned().collect();
+        for (from, message) in published {
+            for to in 0..self.hosts.len() {
+                self.deliver(from, to, message.clone());
+            }
+        }
+        self.run(self.now + Duration::from_millis(1));
     }
 
     /// Something that was sent long ago, by whom.
@@ -253,7 +273,7 @@ impl World {
         self.drain(index, true);
     }
 
-    fn schedule(&mut self, at: Duration, event: Event) {
+    pub fn schedule(&mut self, at: Duration, event: Event) {
         self.numbered += 1;
         self.events.insert((at, self.numbered), event);
     }
@@ -349,147 +369,7 @@ impl World {
         self.drain(to, told);
     }
 
-    /// Does what a host's daemon wants done, and checks what it believes if its catalog was `told`
-    /// something.
-    fn drain(&mut self, index: usize, told: bool) {
-        let mut told = self.drain_membership(index) || told;
-        while let Some(output) = self.next_output(index) {
-            told = true;
-            self.do_for_catalog(index, output);
-        }
-        if told {
-            checks::safety(&self.truth, &mut self.hosts[index]);
-        }
-        let host = &mut self.hosts[index];
-        let Some(daemon) = &host.daemon else {
-            return;
-        };
-        let due = [
-            daemon.membership.poll_timeout(),
-            daemon.catalog.poll_timeout(),
-        ];
-        let due = due.into_iter().flatten().min().unwrap();
-        let at = host.clock.when(due).max(self.now);
-        if host.wake.is_none_or(|wake| at < wake || wake <= self.now) {
-            host.wake = Some(at);
-            self.schedule(at, Event::Wake(index));
-        }
-    }
-
-    fn next_output(&mut self, index: usize) -> Option<CatalogOutput> {
-        let daemon = self.hosts[index].daemon.as_mut()?;
-        daemon.catalog.poll_output()
-    }
-
-    /// Returns whether the catalog was told who is up or down.
-    fn drain_membership(&mut self, index: usize) -> bool {
-        let host = &mut self.hosts[index];
-        let now = host.clock.shows(self.now);
-        let Some(daemon) = &mut host.daemon else {
-            return false;
-        };
-        let mut told = false;
-        let mut sent = Vec::new();
-        while let Some(output) = daemon.membership.poll_output() {
-            match output {
-                MembershipOutput::Datagram { to, bytes } => {
-                    sent.push((to, Message::Membership(bytes)));
-                }
-                MembershipOutput::Echo { to } => sent.push((to, Message::Echo)),
-                MembershipOutput::Up { host, .. } => {
-                    told = true;
-                    daemon.catalog.handle_input(CatalogInput::Up(host), now);
-                }
-                MembershipOutput::Down { host } => {
-                    told = true;
-                    daemon.catalog.handle_input(CatalogInput::Down(host), now);
-                }
-                MembershipOutput::Silent { .. } | MembershipOutput::Left => {}
-            }
-        }
-        for (to, message) in sent {
-            let to = self.number(&to);
-            self.send(index, to, message);
-        }
-        told
-    }
-
-    fn do_for_catalog(&mut self, index: usize, output: CatalogOutput) {
-        match output {
-            CatalogOutput::Publish { bytes } => {
-                for to in (0..self.hosts.len()).filter(|to| *to != index) {
-                    self.send(index, to, Message::Gossip(bytes.clone()));
-                }
-            }
-            CatalogOutput::Ask { to, bytes } => {
-                let to = self.number(&to);
-                self.send(index, to, Message::Ask(bytes));
-            }
-            CatalogOutput::Answer { to, bytes } => {
-                let to = self.number(&to);
-                let lies = self.hosts[index].lies_until > self.now;
-                let bytes = if lies { self.lie(&bytes) } else { bytes };
-                self.send(index, to, Message::Answer(bytes));
-            }
-            CatalogOutput::Changed(change) => self.keep(index, change),
-            CatalogOutput::Introduced {
-                host,
-                credential: shown,
-            } => {
-                assert_eq!(
-                    shown,
-                    credential(&host),
-                    "nobody shows a credential but its owner"
-                );
-                self.tell_quietly(index, CatalogInput::Certified(host));
-            }
-            CatalogOutput::Outlived(epoch) => {
-                let host = &mut self.hosts[index];
-                host.epoch = host.epoch.max(epoch.0) + 1;
-                let epoch = OriginEpoch(host.epoch);
-                let now = host.clock.shows(self.now);
-                if let Some(daemon) = &mut host.daemon {
-                    daemon
-                        .membership
-                        .handle_input(MembershipInput::Epoch(epoch), now);
-                }
-                let _ = self.drain_membership(index);
-                self.tell_quietly(index, CatalogInput::Epoch(epoch));
-            }
-        }
-    }
-
-    fn tell_quietly(&mut self, index: usize, input: CatalogInput) {
-        let host = &mut self.hosts[index];
-        let now = host.clock.shows(self.now);
-        if let Some(daemon) = &mut host.daemon {
-            daemon.catalog.handle_input(input, now);
-        }
-    }
-
-    /// Compositions are durable.
-    fn keep(&mut self, index: usize, change: margay_core::catalog::Change) {
-        let host = &mut self.hosts[index];
-        if let (margay_core::catalog::Change::Composition(name), Some(daemon)) =
-            (change, &host.daemon)
-        {
-            let signed = daemon.catalog.signed_composition(&name).unwrap();
-            host.compositions
-                .insert(name.to_string(), signed.to_bytes());
-        }
-    }
-
-    /// Leaves records out of an answer, and says that nothing was left out.
-    fn lie(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut answer = Answer::decode(bytes).unwrap();
-        for section in &mut answer.sections {
-            section.records.retain(|_| self.random.random());
-            section.through = section.complete;
-        }
-        answer.encode_to_vec()
-    }
-
-    fn number(&self, id: &HostId) -> usize {
+    pub fn number(&self, id: &HostId) -> usize {
         self.hosts.iter().position(|host| host.id == *id).unwrap()
     }
 

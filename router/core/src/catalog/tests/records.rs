@@ -240,40 +240,12 @@ fn generation_is_raised_by_its_holder_alone() {
             given_by,
         })
     };
-    let given = |from: u8, generation: u64, to: u8| {
-        let transfer = wire::Transfer {
-            identity: Some(form::write_whole_identity(&identity)),
-            generation,
-            to: id(to).as_bytes().to_vec(),
-        };
-        Some(GivenBy {
-            from: id(from),
-            transfer: key(from).sign(TRANSFER, &transfer),
-        })
+    let given = |from: u8, generation, to: u8| {
+        let generation = Generation(generation);
+        Some(GivenBy::sign(&key(from), &identity, generation, &id(to)))
     };
     let mut seen = catalog(3);
-    let mut say = |number: u8, statement| {
-        let said = publish(&mut catalog(number), vec![statement], at(0));
-        hear(&mut seen, &said, at(0));
-        seen.holder(&identity).map(|it| (it.host, it.generation.0))
-    };
-    // Not born there; no reason given; given by somebody else; to somebody else.
-    assert_eq!(say(1, binding(1, None)), None);
-    assert_eq!(say(0, binding(1, None)), Some((id(0), 1)));
-    let stays = Some((id(0), 1));
-    let mut fresh = |number: u8, statement| {
-        let config = CatalogConfig {
-            key: key(number),
-            epoch: OriginEpoch(2),
-            limits: CatalogLimits::default(),
-        };
-        let said = publish(&mut with(config), vec![statement], at(0));
-        hear(&mut seen, &said, at(0));
-        seen.holder(&identity).map(|it| (it.host, it.generation.0))
-    };
-    assert_eq!(fresh(1, binding(2, None)), stays);
-    assert_eq!(fresh(2, binding(2, given(2, 2, 2))), stays);
-    let mut other = |number: u8, epoch: u64, statement| {
+    let mut say = |number: u8, epoch, statement| {
         let config = CatalogConfig {
             key: key(number),
             epoch: OriginEpoch(epoch),
@@ -283,8 +255,21 @@ fn generation_is_raised_by_its_holder_alone() {
         hear(&mut seen, &said, at(0));
         seen.holder(&identity).map(|it| (it.host, it.generation.0))
     };
-    assert_eq!(other(1, 3, binding(2, given(0, 2, 2))), stays);
-    assert_eq!(other(1, 4, binding(2, given(0, 2, 1))), Some((id(1), 2)));
-    assert_eq!(other(0, 2, binding(1, None)), Some((id(1), 2)));
-    assert_eq!(other(2, 3, binding(3, given(1, 3, 2))), Some((id(2), 3)));
+    assert_eq!(say(1, 1, binding(1, None)), None, "not born there");
+    let born = say(0, 1, binding(1, None));
+    assert_eq!(born, Some((id(0), 1)));
+    assert_eq!(say(1, 2, binding(2, None)), born, "given by nobody");
+    assert_eq!(
+        say(2, 2, binding(2, given(2, 2, 2))),
+        born,
+        "not its to give"
+    );
+    assert_eq!(
+        say(1, 3, binding(2, given(0, 2, 2))),
+        born,
+        "given to another"
+    );
+    assert_eq!(say(1, 4, binding(2, given(0, 2, 1))), Some((id(1), 2)));
+    assert_eq!(say(0, 2, binding(1, None)), Some((id(1), 2)), "given away");
+    assert_eq!(say(2, 3, binding(3, given(1, 3, 2))), Some((id(2), 3)));
 }
