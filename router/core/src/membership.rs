@@ -130,6 +130,17 @@ pub enum MembershipDrop {
 }
 
 impl MembershipDrop {
+    /// Every reason.
+    pub const ALL: &'static [MembershipDrop] = &[
+        MembershipDrop::NotOfThisSite,
+        MembershipDrop::TooLong,
+        MembershipDrop::Unreadable,
+        MembershipDrop::Impersonated,
+        MembershipDrop::Refused,
+        MembershipDrop::ToAStranger,
+        MembershipDrop::TooManyPeers,
+    ];
+
     /// The name in metrics.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,5 +1,10 @@
 //! What other hosts say, damaged: whatever comes, no bound breaks and good hosts stay believed.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "what core may not do itself, its test does: it reads the corpus"
+)]
+
 #[allow(
     dead_code,
     reason = "shared with the fuzz targets, which need less of it"
@@ -16,6 +21,7 @@ use proptest::sample::{Index, select};
 use prost::Message;
 use site_check::{check_catalog, check_membership, good_gossip, key};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 /// Good messages, each behind the byte that says its kind.
@@ -215,4 +221,22 @@ proptest! {
         check_catalog(&bytes);
         check_membership(&bytes);
     }
+}
+
+/// The inputs of a fuzz target's corpus.
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
+    let files = std::fs::read_dir(corpus).expect("it is there");
+    let read = files.map(|file| std::fs::read(file.expect("a file").path()).expect("readable"));
+    read.collect()
+}
+
+#[test]
+fn every_input_of_the_corpus_is_taken_in_peace() {
+    let (catalog, membership) = (corpus("catalog"), corpus("membership"));
+    assert!(catalog.len() >= 8 && membership.len() >= 4);
+    catalog.iter().for_each(|bytes| check_catalog(bytes));
+    membership.iter().for_each(|bytes| check_membership(bytes));
 }
