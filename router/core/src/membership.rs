@@ -349,6 +349,11 @@ impl Membership {
             if !self.peers.contains(&member.host) {
                 continue;
             }
+            // A later life that is known to be over already is no life.
+            let lives = || self.foca.iter_members().any(|it| *it.id() == member);
+            if up && !lives() {
+                continue;
+            }
             if up {
                 self.standings
                     .seen_up(member.host, member.epoch, now, &mut self.outputs);

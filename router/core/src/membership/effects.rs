@@ -55,8 +55,7 @@ impl Runtime<Member> for Effects {
         match notification {
             Notification::MemberUp(member) => self.seen.push_back((*member, true)),
             Notification::MemberDown(member) => self.seen.push_back((*member, false)),
-            // Alive in a later life, or dead in one; the latter changes nothing, and if it came back
-            // from the dead `MemberUp` follows.
+            // In a later life, perhaps a dead one: whoever takes this looks.
             Notification::Rename(before, after) if before.epoch < after.epoch => {
                 self.seen.push_back((*after, true));
             }

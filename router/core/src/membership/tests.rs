@@ -232,8 +232,14 @@ fn host_without_a_certificate_any_more_is_down_and_silent() {
     assert!(drops[&MembershipDrop::NotOfThisSite] > 0, "{drops:?}");
 }
 
-/// A gossip from `source` to the first host of a site of three, with updates about `about`.
+/// A gossip from `source` to the first host of a site of three: that `about` live.
 fn gossip(source: HostId, about: &[HostId]) -> Vec<u8> {
+    let alive = about.iter().map(|host| (*host, 1, wire::State::Alive));
+    gossip_of(source, &alive.collect::<Vec<_>>())
+}
+
+/// The same with lives and states.
+fn gossip_of(source: HostId, about: &[(HostId, u64, wire::State)]) -> Vec<u8> {
     let member = |host: HostId, epoch| wire::Member {
         host: host.as_bytes().to_vec(),
         epoch,
@@ -248,11 +254,11 @@ fn gossip(source: HostId, about: &[HostId]) -> Vec<u8> {
     };
     let mut bytes = heading.encode_length_delimited_to_vec();
     bytes.extend_from_slice(&u16::try_from(about.len()).unwrap().to_be_bytes());
-    for host in about {
+    for (host, epoch, state) in about {
         let update = wire::Update {
-            member: Some(member(*host, 1)),
+            member: Some(member(*host, *epoch)),
             incarnation: 0,
-            state: wire::State::Alive.into(),
+            state: (*state).into(),
         };
         bytes.extend(update.encode_length_delimited_to_vec());
     }
@@ -310,4 +316,16 @@ fn strangers_in_a_datagram_are_left_out_and_the_rest_counts() {
         .map(|member| member.id().host)
         .collect();
     assert_eq!(known.len(), 2, "{known:?}");
+}
+
+#[test]
+fn later_life_that_is_over_already_is_not_up() {
+    let mut site = Site::new(3);
+    let from = id(1);
+    for epoch in [1, 2] {
+        let bytes = gossip_of(from, &[(id(2), epoch, wire::State::Down)]);
+        let input = MembershipInput::Datagram { from, bytes };
+        site.members[0].handle_input(input, site.now);
+    }
+    assert_eq!(site.up(0), BTreeSet::from([from]));
 }
