@@ -1,6 +1,8 @@
 //! The shape of the repository, checked: who depends on whom, file lengths, purpose lines.
 
+use margay_core::catalog::CatalogDrop;
 use margay_core::drop_reason::DropReason;
+use margay_core::membership::MembershipDrop;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -243,6 +245,19 @@ fn every_drop_reason_is_in_the_operators_guide() {
         .iter()
         .filter(|reason| !guide.contains(&format!("`{}`", reason.name())))
         .map(|reason| format!("docs/operator.md does not explain `{}`", reason.name()))
+        .collect();
+    assert_none(findings);
+}
+
+#[test]
+fn every_reason_not_to_believe_a_host_is_in_the_protocols_page() {
+    let page = fs::read_to_string(root().join("docs/protocol/catalog.md")).expect("it is there");
+    let catalog = CatalogDrop::ALL.iter().map(|reason| reason.name());
+    let membership = MembershipDrop::ALL.iter().map(|reason| reason.name());
+    let findings = catalog
+        .chain(membership)
+        .filter(|name| !page.contains(&format!("`{name}`")))
+        .map(|name| format!("docs/protocol/catalog.md does not explain `{name}`"))
         .collect();
     assert_none(findings);
 }

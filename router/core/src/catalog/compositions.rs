@@ -1,0 +1,236 @@
+//! Compositions: signed by an operator, ordered by version, carried by any host and never hidden.
+
+use super::drops::CatalogDrop;
+use super::form::read_host;
+use super::record::{Sum, VERSION};
+use crate::composition::{Composition, CompositionName};
+use crate::host::HostId;
+use crate::id::Version;
+use crate::signature::{self, PrivateKey, Purpose, SignatureError};
+use crate::wire::margay::catalog as wire;
+use crate::wire::margay::signed::Signed;
+use prost::Message;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What an operator signs.
+const COMPOSITION: Purpose = Purpose("composition");
+
+/// The longest signed composition: a text's own bound is 1 MiB.
+pub const COMPOSITION_BYTES_MAX: usize = (1 << 20) + 4_096;
+
+/// The most compositions of a site, withdrawn ones too: an inventory of all of them is no longer
+/// than the longest composition.
+pub const COMPOSITIONS_MAX: usize = 4_096;
+
+/// A version of a composition, or its withdrawal, with its operator's signature.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SignedComposition {
+    /// Who signed.
+    pub operator: HostId,
+    signed: Signed,
+}
+
+impl SignedComposition {
+    /// Signs a composition; `text` is what it was parsed from.
+    pub fn new(key: &PrivateKey, composition: &Composition, text: &str) -> Self {
+        let named = (&composition.name, composition.version);
+        SignedComposition::sign(key, named, Some(text.to_owned()))
+    }
+
+    /// Signs that a composition is no longer so, from `version` on.
+    pub fn withdrawal(key: &PrivateKey, name: &CompositionName, version: Version) -> Self {
+        SignedComposition::sign(key, (name, version), None)
+    }
+
+    /// Its bytes, as a host keeps them.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.to_wire().encode_to_vec()
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote; whether the signature holds shows when a
+    /// catalog takes it.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        SignedComposition::from_wire(wire::SignedComposition::decode(bytes).ok()?)
+    }
+
+    pub(super) fn to_wire(&self) -> wire::SignedComposition {
+        wire::SignedComposition {
+            operator: self.operator.as_bytes().to_vec(),
+            signed: self.signed.encode_to_vec(),
+        }
+    }
+
+    pub(super) fn from_wire(composition: wire::SignedComposition) -> Option<Self> {
+        Some(SignedComposition {
+            operator: read_host(&composition.operator)?,
+            signed: Signed::decode(composition.signed.as_slice()).ok()?,
+        })
+    }
+
+    fn sign(
+        key: &PrivateKey,
+        (name, version): (&CompositionName, Version),
+        text: Option<String>,
+    ) -> Self {
+        let composition = wire::Composition {
+            version: VERSION,
+            name: name.to_string(),
+            number: version.0,
+            text,
+        };
+        SignedComposition {
+            operator: key.public(),
+            signed: key.sign(COMPOSITION, &composition),
+        }
+    }
+}
+
+struct Held {
+    version: Version,
+    signed: SignedComposition,
+    content: Sum,
+    bytes: usize,
+    /// The newest version that can be read here; none once it is withdrawn.
+    read: Option<Arc<Composition>>,
+}
+
+/// The newest version of every composition.
+#[derive(Default)]
+pub(super) struct Compositions {
+    pub(super) operators: BTreeSet<HostId>,
+    held: BTreeMap<CompositionName, Held>,
+    /// Tells two hosts with the same compositions.
+    pub(super) sum: Sum,
+    pub(super) bytes: usize,
+}
+
+impl Compositions {
+    /// Takes a composition that is newer than what is here; says which.
+    pub(super) fn take(
+        &mut self,
+        signed: SignedComposition,
+    ) -> Result<CompositionName, CatalogDrop> {
+        let bytes = signed.signed.content.len();
+        if bytes > COMPOSITION_BYTES_MAX {
+            return Err(CatalogDrop::TooLong);
+        }
+        let composition = self.open(&signed)?;
+        let Ok(name) = composition.name.parse::<CompositionName>() else {
+            return Err(CatalogDrop::Unreadable);
+        };
+        let version = Version(composition.number);
+        let content = Sum::of(&[&signed.signed.content]);
+        let known = self.held.get(&name);
+        if let Some(known) = known.filter(|known| known.version >= version) {
+            let same = known.version > version || known.content == content;
+            return Err(match same {
+                true => CatalogDrop::Known,
+                false => CatalogDrop::TwoContents,
+            });
+        }
+        if known.is_none() && self.held.len() >= COMPOSITIONS_MAX {
+            return Err(CatalogDrop::TooManyCompositions);
+        }
+        let before = known.and_then(|known| known.read.clone());
+        let read = match composition.text {
+            None => None,
+            Some(text) => read(&text, &name, version).or(before),
+        };
+        let held = Held {
+            version,
+            signed,
+            content,
+            bytes,
+            read,
+        };
+        self.sum = self.sum.plus(part(&name, &held));
+        self.bytes += bytes;
+        if let Some(old) = self.held.insert(name.clone(), held) {
+            self.sum = self.sum.minus(part(&name, &old));
+            self.bytes -= old.bytes;
+        }
+        Ok(name)
+    }
+
+    /// The newest version of `name` that can be read here.
+    pub(super) fn get(&self, name: &CompositionName) -> Option<&Arc<Composition>> {
+        self.held.get(name)?.read.as_ref()
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Composition>> {
+        self.held.values().filter_map(|held| held.read.as_ref())
+    }
+
+    /// What a host keeps over a restart.
+    pub(super) fn signed(&self, name: &CompositionName) -> Option<&SignedComposition> {
+        self.held.get(name).map(|held| &held.signed)
+    }
+
+    /// Which versions are here.
+    pub(super) fn inventory(&self) -> wire::Inventory {
+        let held = self.held.iter().map(|(name, held)| entry(name, held));
+        wire::Inventory {
+            held: held.collect(),
+        }
+    }
+
+    /// What somebody with `inventory` lacks, and how long each is. Another content of a version is
+    /// told too, so that both hosts see it and somebody hears of it.
+    pub(super) fn lacking<'a>(
+        &'a self,
+        inventory: &wire::Inventory,
+    ) -> impl Iterator<Item = (&'a SignedComposition, usize)> + use<'a> {
+        let theirs = inventory.held.iter();
+        let theirs: BTreeMap<String, (Version, Vec<u8>)> = theirs
+            .map(|it| (it.name.clone(), (Version(it.version), it.content.clone())))
+            .collect();
+        let lacks = move |name: &CompositionName, held: &Held| {
+            let theirs = theirs.get(name.as_str());
+            theirs.is_none_or(|(version, content)| {
+                let other = *content != held.content.to_bytes();
+                *version < held.version || *version == held.version && other
+            })
+        };
+        let lacking = self
+            .held
+            .iter()
+            .filter(move |(name, held)| lacks(name, held));
+        lacking.map(|(_, held)| (&held.signed, held.bytes))
+    }
+
+    fn open(&self, signed: &SignedComposition) -> Result<wire::Composition, CatalogDrop> {
+        if !self.operators.contains(&signed.operator) {
+            return Err(CatalogDrop::NotAnOperator);
+        }
+        let opened = signature::open(COMPOSITION, &signed.operator, &signed.signed);
+        let composition: wire::Composition = opened.map_err(|error| match error {
+            SignatureError::Forged => CatalogDrop::Forged,
+            SignatureError::Unreadable => CatalogDrop::Unreadable,
+        })?;
+        if composition.version != VERSION {
+            return Err(CatalogDrop::UnknownVersion);
+        }
+        Ok(composition)
+    }
+}
+
+/// Reads a text that must say the same name and version as its envelope.
+fn read(text: &str, name: &CompositionName, version: Version) -> Option<Arc<Composition>> {
+    let read = Composition::parse(text).ok()?;
+    let same = read.name == *name && read.version == version;
+    same.then(|| Arc::new(read))
+}
+
+fn entry(name: &CompositionName, held: &Held) -> wire::Held {
+    wire::Held {
+        name: name.to_string(),
+        version: held.version.0,
+        content: held.content.to_bytes(),
+    }
+}
+
+fn part(name: &CompositionName, held: &Held) -> Sum {
+    Sum::of(&[&entry(name, held).encode_to_vec()])
+}
