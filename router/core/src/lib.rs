@@ -29,6 +29,7 @@ pub mod names;
 pub mod packet;
 pub mod permission;
 pub mod port;
+pub mod reading;
 pub mod router;
 mod seeded;
 pub mod service_id;
