@@ -5,11 +5,13 @@ mod namespaces;
 pub mod programs;
 mod reading;
 mod signals;
+pub mod topology;
 mod wait;
 
 pub use namespaces::PLACE;
 pub use reading::{Flow, Instance, Status};
 pub use signals::end_on_signal;
+pub use topology::Topology;
 pub use wait::until;
 
 use anyhow::{Context, Result, bail, ensure};
