@@ -106,6 +106,13 @@ impl Topology {
             .iter()
             .filter(|node| matches!(node.role, Role::Host { .. }))
     }
+
+    /// The routers.
+    pub fn routers(&self) -> impl Iterator<Item = &Node> {
+        self.nodes
+            .iter()
+            .filter(|node| matches!(node.role, Role::Router { .. }))
+    }
 }
 
 impl Segment {

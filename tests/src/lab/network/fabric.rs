@@ -1,0 +1,56 @@
+//! The lab's own network namespace: a switch for each segment, and one end of every link.
+
+use crate::lab::namespaces::Namespaces;
+use crate::lab::topology::Topology;
+use anyhow::Result;
+
+/// Which devices' frames the switches lose: those that come from the node, and those towards it.
+const CUTS: &str = "
+table bridge lab {
+    set outwards { type ifname; }
+    set inwards { type ifname; }
+    chain forward {
+        type filter hook forward priority 0;
+        iifname @outwards drop
+        oifname @inwards drop
+    }
+}
+";
+
+/// The namespace that holds the switches.
+pub(super) struct Fabric {
+    pub(super) namespaces: Namespaces,
+}
+
+impl Fabric {
+    /// Makes it, with the switches and nothing at them.
+    pub(super) fn new(topology: &Topology) -> Result<Fabric> {
+        let namespaces = Namespaces::new(None)?;
+        // Switches have no addresses: none of their own shall be seen on a segment.
+        namespaces.shell("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6")?;
+        namespaces.nft(CUTS)?;
+        let switch = |(number, segment): (usize, &crate::lab::topology::Segment)| {
+            let device = switch(number);
+            // Snooping would hold back multicasts until somebody asks who listens.
+            let options = "stp_state 0 forward_delay 0 mcast_snooping 0";
+            let named = segment.name.clone();
+            [
+                format!("link add {device} type bridge {options}"),
+                format!("link set {device} up alias {named}"),
+            ]
+        };
+        let lines: Vec<String> = topology
+            .segments
+            .iter()
+            .enumerate()
+            .flat_map(switch)
+            .collect();
+        namespaces.ip(&lines)?;
+        Ok(Fabric { namespaces })
+    }
+}
+
+/// The device that joins a segment, by the segment's index.
+pub(super) fn switch(segment: usize) -> String {
+    format!("segment{segment}")
+}
