@@ -10,11 +10,20 @@ table bridge lab {
     set outwards { type ifname; }
     set inwards { type ifname; }
     chain forward {
-        type filter hook forward priority 0;
+        type filter hook forward priority filter;
         iifname @outwards drop
         oifname @inwards drop
     }
 }
+";
+
+/// Switches have no addresses of their own, and leave IP to hosts and routers: where the module
+/// br_netfilter is loaded, it would have them look into packets.
+const PLAIN_SWITCHES: &str = "
+echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6
+for call in /proc/sys/net/bridge/bridge-nf-call-*; do
+    if test -e $call; then echo 0 >$call; fi
+done
 ";
 
 /// The namespace that holds the switches.
@@ -26,8 +35,7 @@ impl Fabric {
     /// Makes it, with the switches and nothing at them.
     pub(super) fn new(topology: &Topology) -> Result<Fabric> {
         let namespaces = Namespaces::new(None)?;
-        // Switches have no addresses: none of their own shall be seen on a segment.
-        namespaces.shell("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6")?;
+        namespaces.shell(PLAIN_SWITCHES)?;
         namespaces.nft(CUTS)?;
         let switch = |(number, segment): (usize, &crate::lab::topology::Segment)| {
             let device = switch(number);
