@@ -28,8 +28,12 @@ use anyhow::{Context, Result, bail};
 use fabric::Fabric;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+
+/// How many nodes are made, started or ended at once: more would wait for one another only, and a
+/// daemon's start has a deadline.
+const AT_ONCE: usize = 8;
 
 /// Hosts, routers and the links between them; all of it ends with this value or its process.
 pub struct Lab {
@@ -198,7 +202,7 @@ impl Lab {
     fn plug<'n>(
         &self,
         fabric: &Fabric,
-        nodes: impl Iterator<Item = &'n Node> + Clone,
+        nodes: impl Iterator<Item = &'n Node> + Clone + Send,
     ) -> Result<()> {
         let mut lines = Vec::new();
         for node in nodes.clone() {
@@ -265,14 +269,16 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         // One after the other they would take seconds.
-        thread::scope(|scope| {
-            for host in self.hosts.values() {
-                scope.spawn(|| host.end());
+        let end = |node: &Node| -> Result<()> {
+            match self.hosts.get(&node.name) {
+                Some(host) => host.end(),
+                None => self.namespaces(&node.name)?.end(),
             }
-            for router in self.routers.values() {
-                scope.spawn(|| router.end());
-            }
-        });
+            Ok(())
+        };
+        if let Err(error) = for_each(self.topology.nodes.iter(), end) {
+            eprintln!("the lab stays behind: {error:#}");
+        }
     }
 }
 
@@ -298,26 +304,32 @@ fn add_address(link: usize, addr: ipnet::IpNet) -> String {
     format!("addr add {addr} dev eth{link}{unasked}")
 }
 
-/// Calls `make` for each node, all at once; the first failure is told.
+/// Calls `make` for each node, several at once; the first failure is told.
 fn for_each<'n, T: Send>(
-    nodes: impl Iterator<Item = &'n Node>,
+    nodes: impl Iterator<Item = &'n Node> + Send,
     make: impl Fn(&Node) -> Result<T> + Sync,
 ) -> Result<BTreeMap<String, T>> {
-    let make = &make;
-    thread::scope(|scope| {
-        let threads: Vec<_> = nodes
-            .map(|node| (node, scope.spawn(move || make(node))))
-            .collect();
-        let mut made = BTreeMap::new();
-        for (node, thread) in threads {
-            let Ok(result) = thread.join() else {
-                bail!("the thread for `{}` panicked", node.name);
-            };
-            let result = result.with_context(|| format!("node `{}`", node.name))?;
+    let (queue, made) = (Mutex::new(nodes.fuse()), Mutex::new(BTreeMap::new()));
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || -> Result<()> {
+        while let Some(node) = next() {
+            let result = make(node).with_context(|| format!("node `{}`", node.name))?;
+            let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
             made.insert(node.name.clone(), result);
         }
-        Ok(made)
-    })
+        Ok(())
+    };
+    thread::scope(|scope| -> Result<()> {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            match worker.join() {
+                Ok(worked) => worked?,
+                Err(_) => bail!("a thread of the lab panicked"),
+            }
+        }
+        Ok(())
+    })?;
+    Ok(made.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn find<'m, T>(among: &'m BTreeMap<String, T>, kind: &str, name: &str) -> Result<&'m T> {

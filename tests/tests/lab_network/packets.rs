@@ -3,7 +3,6 @@
 use margay_tests::lab::{Lab, Topology};
 use serde::Deserialize;
 use std::io::{BufRead, BufReader};
-use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -47,7 +46,7 @@ pub struct Echo {
 
 impl Echo {
     pub fn start(lab: &Lab, host: &str, addr: &str) -> Echo {
-        let mut command = lab.host(host).command("python3");
+        let mut command = lab.host(host).command("/usr/bin/python3");
         Echo::spawn(command.args(["-c", PROGRAM, "echo", addr]))
     }
 
@@ -64,13 +63,17 @@ impl Echo {
         Echo { child, heard }
     }
 
-    /// The senders of what came since the last look, once nothing has come for a while.
-    pub fn heard(&self) -> Vec<IpAddr> {
-        let mut senders = Vec::new();
-        while let Ok(line) = self.heard.recv_timeout(SILENCE) {
-            senders.push(line.split(' ').next().unwrap().parse().unwrap());
+    /// How many datagrams came since the last look; waits for as many as expected, and then a
+    /// while for more.
+    pub fn heard(&self, expected: usize) -> usize {
+        let mut count = 0;
+        loop {
+            let patience = if count < expected { PATIENCE } else { SILENCE };
+            match self.heard.recv_timeout(patience) {
+                Ok(_) => count += 1,
+                Err(_) => return count,
+            }
         }
-        senders
     }
 
     /// Waits for the end of the program, which others bring about.
@@ -121,7 +124,7 @@ pub fn send(
 ) -> Fate {
     let (count, pause) = (count.to_string(), pause.as_micros().to_string());
     let patience = patience.as_secs_f64().to_string();
-    let mut command = lab.host(from).command("python3");
+    let mut command = lab.host(from).command("/usr/bin/python3");
     command.args(["-c", PROGRAM, "send", to, &count, &pause, &patience]);
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
