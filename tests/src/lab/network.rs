@@ -15,6 +15,7 @@ pub mod console;
 mod description;
 mod fabric;
 mod link;
+mod partition;
 mod wire;
 
 pub use description::{DescribedHost, DescribedLink, DescribedRouter, Description};
@@ -45,6 +46,7 @@ pub struct Lab {
     routers: BTreeMap<String, Namespaces>,
     /// The state of hosts that have lost their power.
     disks: BTreeMap<String, Disk>,
+    fabric: Arc<Fabric>,
 }
 
 impl Lab {
@@ -73,8 +75,9 @@ impl Lab {
             hosts,
             routers,
             disks: BTreeMap::new(),
+            fabric,
         };
-        lab.plug(&fabric, topology.nodes.iter())?;
+        lab.plug(topology.nodes.iter())?;
         Ok(lab)
     }
 
@@ -193,17 +196,11 @@ impl Lab {
         let booted = Host::boot(Some(host))?;
         disk.copy_to(&booted.namespaces)?;
         self.hosts.insert(host.to_owned(), booted);
-        let fabric = self.links.values().next().map(Link::fabric);
-        let fabric = fabric.context("a lab has links")?;
-        self.plug(&fabric, std::iter::once(self.node(host)?))
+        self.plug(std::iter::once(self.node(host)?))
     }
 
     /// Joins nodes to their segments, and gives them addresses and routes.
-    fn plug<'n>(
-        &self,
-        fabric: &Fabric,
-        nodes: impl Iterator<Item = &'n Node> + Clone + Send,
-    ) -> Result<()> {
+    fn plug<'n>(&self, nodes: impl Iterator<Item = &'n Node> + Clone + Send) -> Result<()> {
         let mut lines = Vec::new();
         for node in nodes.clone() {
             let first_process = self.namespaces(&node.name)?.first_process();
@@ -212,7 +209,7 @@ impl Lab {
                 lines.extend(link.plug(first_process, &format!("eth{number}")));
             }
         }
-        fabric.namespaces.ip(&lines)?;
+        self.fabric.namespaces.ip(&lines)?;
         for_each(nodes, |node| {
             let lines = self.interfaces(self.index(&node.name)?);
             self.namespaces(&node.name)?.ip(&lines)?;

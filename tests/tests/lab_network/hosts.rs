@@ -8,6 +8,27 @@ const A: &str = "10.1.0.1";
 const B: &str = "10.1.0.2";
 const B_V6: &str = "fd00:1::2";
 
+/// ```text
+///   a ── c ── b   both reach c
+///   a ──✕──── b   and not each other
+/// ```
+#[test]
+fn parted_hosts_reach_all_others_but_not_each_other() {
+    let lab = paris();
+    let _b = Echo::start(&lab, "b", B);
+    let _b_v6 = Echo::start(&lab, "b", B_V6);
+    let _a = Echo::start(&lab, "a", A);
+    assert!(answers(&lab, "a", B));
+
+    lab.part("a", "b").unwrap();
+    assert!(is_silent(&lab, "a", B) && is_silent(&lab, "a", B_V6));
+    assert!(is_silent(&lab, "b", A));
+    assert!(answers(&lab, "c", A) && answers(&lab, "c", B));
+
+    lab.join("a", "b").unwrap();
+    assert!(answers(&lab, "a", B) && answers(&lab, "a", B_V6));
+}
+
 #[test]
 fn changed_address_takes_effect_at_once() {
     let mut lab = paris();

@@ -18,6 +18,10 @@ enum Verb {
     Cut { link: String, way: Option<Way> },
     /// Undo every cut of a link
     Heal { link: String },
+    /// Lose what two hosts send to each other, and nothing else
+    Part { one: String, other: String },
+    /// Undo a part
+    Join { one: String, other: String },
     /// Let a link take a time each way: 20ms
     Slow {
         link: String,
@@ -77,6 +81,8 @@ impl Verb {
                 }
             }
             Verb::Heal { link } => lab.find_link(&link)?.heal()?,
+            Verb::Part { one, other } => lab.part(&one, &other)?,
+            Verb::Join { one, other } => lab.join(&one, &other)?,
             Verb::Slow { link, latency } => lab.find_link(&link)?.slow(latency)?,
             Verb::Drop { link, part } => lab.find_link(&link)?.drop(part)?,
             Verb::Duplicate { link, part } => lab.find_link(&link)?.duplicate(part)?,

@@ -4,15 +4,20 @@ use crate::lab::namespaces::Namespaces;
 use crate::lab::topology::Topology;
 use anyhow::Result;
 
-/// Which devices' frames the switches lose: those that come from the node, and those towards it.
+/// What the switches lose: by device, frames that come from a node and frames towards it; by
+/// address, packets between two hosts.
 const CUTS: &str = "
 table bridge lab {
     set outwards { type ifname; }
     set inwards { type ifname; }
+    set parted_v4 { type ipv4_addr . ipv4_addr; }
+    set parted_v6 { type ipv6_addr . ipv6_addr; }
     chain forward {
         type filter hook forward priority filter;
         iifname @outwards drop
         oifname @inwards drop
+        ip saddr . ip daddr @parted_v4 drop
+        ip6 saddr . ip6 daddr @parted_v6 drop
     }
 }
 ";

@@ -216,10 +216,6 @@ impl Link {
         }
     }
 
-    pub(super) fn fabric(&self) -> Arc<Fabric> {
-        Arc::clone(&self.fabric)
-    }
-
     fn lose(&self, ways: &[Way]) -> Result<()> {
         let elements = ways.iter().map(|way| self.elements("add", *way));
         self.fabric.namespaces.nft(&elements.collect::<String>())
