@@ -133,6 +133,8 @@ fn examples_are_whole() {
     let (_, backbone) = node(&two, "backbone");
     let wire = backbone.links[1].wire.unwrap();
     assert_eq!(wire.latency, Duration::from_millis(10));
+    let every = example("every-key.toml");
+    assert_eq!(every.hosts().count(), 4);
     let twelve = example("twelve-sites.toml");
     assert_eq!(twelve.hosts().count(), 60);
     let (oslo, _) = node(&twelve, "oslo-north-1");
