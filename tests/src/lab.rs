@@ -1,18 +1,24 @@
 //! A whole Margay host on this machine, in namespaces of its own that end with their owner.
 
 mod cgroup;
+mod disk;
 mod namespaces;
+pub mod network;
 pub mod programs;
 mod reading;
 mod signals;
+pub mod topology;
 mod wait;
 
 pub use namespaces::PLACE;
+pub use network::Lab;
 pub use reading::{Flow, Instance, Status};
-pub use signals::end_on_signal;
+pub use signals::{end_on_signal, on_signal};
+pub use topology::Topology;
 pub use wait::until;
 
 use anyhow::{Context, Result, bail, ensure};
+use disk::Disk;
 use namespaces::Namespaces;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -57,12 +63,13 @@ impl Host {
 
     /// Makes a host with no daemon in it yet.
     pub fn without_daemon() -> Result<Host> {
-        ensure!(
-            nix::unistd::geteuid().is_root(),
-            "a whole host needs root: it makes namespaces and loads eBPF"
-        );
+        Host::boot(None)
+    }
+
+    /// Makes a host that has a name of its own, if there is one.
+    fn boot(name: Option<&str>) -> Result<Host> {
         Ok(Host {
-            namespaces: Namespaces::new()?,
+            namespaces: Namespaces::new(name)?,
             binaries: binaries()?,
             daemon: Mutex::new(None),
             log: tempfile::Builder::new()
@@ -261,6 +268,18 @@ impl Host {
     /// Writes a file that instances can read and returns its path inside the host.
     pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> Result<PathBuf> {
         self.namespaces.write(name, bytes.as_ref())
+    }
+
+    /// Ends every process at once, as if the power failed, and keeps what was on the disk.
+    fn power_off(&self) -> Result<Disk> {
+        let _ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        let disk = Disk::hold(&self.namespaces)?;
+        let daemon = self.daemon().take();
+        self.namespaces.end();
+        if let Some(mut child) = daemon {
+            child.wait().context("cannot wait for the daemon")?;
+        }
+        Ok(disk)
     }
 
     /// Ends everything: the instances, the keeper, the daemon, the namespaces. May be called twice.

@@ -9,13 +9,9 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-mod error;
-mod hint;
 mod parse;
-mod reader;
 
 pub use crate::name::CompositionName;
-pub use error::{CompositionError, Mistake};
 
 /// A checked composition: every `needs` names an automaton, every probe a port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

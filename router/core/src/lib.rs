@@ -33,6 +33,7 @@ pub mod packet;
 pub mod peer;
 pub mod permission;
 pub mod port;
+pub mod reading;
 pub mod router;
 mod seeded;
 pub mod service_frame;

@@ -19,7 +19,7 @@ const MAKE: &str = r#"
 echo 0 >"$1/cgroup.procs"
 script=$2
 shift 2
-exec unshare --net --mount --propagation private --cgroup --pid --fork --kill-child -- \
+exec unshare --net --uts --mount --propagation private --cgroup --pid --fork --kill-child -- \
     sh -c "$script" sh "$@"
 "#;
 
@@ -29,7 +29,7 @@ const ENTER: &str = r#"
 echo 0 >"$1/cgroup.procs"
 first=$2
 shift 2
-exec nsenter --net --mount --cgroup --pid --target "$first" -- "$@"
+exec nsenter --net --uts --mount --cgroup --pid --target "$first" -- "$@"
 "#;
 
 /// The first process: it reports its pid as we see it, lays out the host, and waits on the pipe.
@@ -45,12 +45,16 @@ mkdir "$1/state" "$1/run"
 while umount "$2" 2>/dev/null; do :; done
 mount -t cgroup2 cgroup2 "$2"
 ip link set lo up
+test -z "$3" || echo "$3" >/proc/sys/kernel/hostname
 echo "$pid"
 cat >/dev/null
 exit 0
 "#;
 
-/// Network, mount, cgroup and pid namespaces of one host.
+/// What `nsenter` needs to enter all of them.
+const ENTER_WORDS: [&str; 6] = ["nsenter", "--net", "--uts", "--mount", "--cgroup", "--pid"];
+
+/// Network, host name, mount, cgroup and pid namespaces of one node.
 pub(super) struct Namespaces {
     first_process: String,
     cgroup_path: PathBuf,
@@ -64,12 +68,18 @@ struct Owner {
 }
 
 impl Namespaces {
-    pub(super) fn new() -> Result<Namespaces> {
+    /// Makes them; who enters finds `name` as the host's, or without one this machine's.
+    pub(super) fn new(name: Option<&str>) -> Result<Namespaces> {
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "a whole host needs root: it makes namespaces and loads eBPF"
+        );
         let cgroup = Cgroup::new()?;
         let cgroup_path = cgroup.path.clone();
         let mut command = Command::new("sh");
         command.args(["-c", MAKE, "sh"]).arg(&cgroup.path);
         command.args([FIRST_PROCESS, PLACE]).arg(&cgroup.mount);
+        command.arg(name.unwrap_or_default());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         // Ctrl-C is ours to handle: a group of its own does not get it from the terminal.
         command.process_group(0);
@@ -97,6 +107,35 @@ impl Namespaces {
         command.arg(&self.first_process).arg(program.as_ref());
         command.process_group(0);
         command
+    }
+
+    /// A command that will run in the network namespace only, and otherwise outside.
+    pub(super) fn network_command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--net", "--target", &self.first_process, "--"]);
+        command.arg(program.as_ref());
+        command.process_group(0);
+        command
+    }
+
+    /// The first process, as we see it.
+    pub(super) fn first_process(&self) -> &str {
+        &self.first_process
+    }
+
+    /// What a person types to enter.
+    pub(super) fn enter_words(&self) -> Vec<String> {
+        let words = ENTER_WORDS.into_iter();
+        words
+            .chain(["--target", &self.first_process])
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// A path inside, as we see it from outside.
+    pub(super) fn outside(&self, path: &Path) -> PathBuf {
+        let root = Path::new("/proc").join(&self.first_process).join("root");
+        root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
     /// Writes a file that everyone inside can read, and run.

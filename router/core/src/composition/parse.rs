@@ -3,12 +3,10 @@
 mod ports;
 mod readiness;
 
-use super::error::CompositionError;
-use super::hint::did_you_mean;
-use super::reader::{NUMBER_MAX, Reader, Section, Value, listed};
 use super::{Affinity, Answering, Automaton, Balance, Composition, CompositionName, DRAIN, Egress};
 use crate::id::Version;
 use crate::name::{AutomatonName, HostName};
+use crate::reading::{Mistakes, NUMBER_MAX, Reader, Section, Value, did_you_mean, one_of};
 use ports::ports;
 use readiness::{liveness, readiness};
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,7 +84,7 @@ const NEEDS: &str = "a list of automatons: [\"store\"]";
 
 impl Composition {
     /// Reads a composition's file; everything that is wrong with it is in the error.
-    pub fn parse(text: &str) -> Result<Composition, CompositionError> {
+    pub fn parse(text: &str) -> Result<Composition, Mistakes> {
         let mut reader = Reader::new(text);
         let composition = composition(&mut reader);
         reader.finish(composition)
@@ -291,19 +289,6 @@ fn needs(
         }
     }
     Some(needs)
-}
-
-/// The words to choose from, few enough for a line.
-fn one_of(words: &[&str]) -> String {
-    const SHOWN_MAX: usize = 8;
-    match words.len() {
-        0 => "nothing: there is none".to_owned(),
-        1..=SHOWN_MAX => listed(words, "or"),
-        count => {
-            let shown = listed(&words[..SHOWN_MAX], "or");
-            format!("{shown} ({} more)", count - SHOWN_MAX)
-        }
-    }
 }
 
 #[cfg(test)]

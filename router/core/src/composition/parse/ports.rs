@@ -1,7 +1,7 @@
 //! Reads the ports that an automaton declares.
 
-use crate::composition::reader::{Reader, Section};
 use crate::composition::{Port, Transport};
+use crate::reading::{Reader, Section};
 use std::collections::BTreeMap;
 use std::ops::Range;
 

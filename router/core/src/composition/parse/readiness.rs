@@ -1,9 +1,8 @@
 //! Reads how an automaton's instances are probed.
 
-use super::{one_of, words};
-use crate::composition::hint::did_you_mean;
-use crate::composition::reader::{Reader, Section, Value};
+use super::words;
 use crate::composition::{Liveness, Port, Probe, Readiness, Transport};
+use crate::reading::{Reader, Section, Value, did_you_mean, one_of};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;

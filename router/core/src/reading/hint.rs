@@ -4,10 +4,7 @@
 const WORD_CHARACTERS_MAX: usize = 64;
 
 /// `did you mean ...?` with the nearest of `known`, if one is near enough.
-pub(super) fn did_you_mean<'a>(
-    word: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<String> {
+pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let characters = word.chars().count();
     if characters > WORD_CHARACTERS_MAX {
         return None;

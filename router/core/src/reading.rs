@@ -1,38 +1,45 @@
 //! Typed reading of TOML that goes on behind a mistake, so that one run shows them all.
 
-use super::error::{CompositionError, Mistake};
-use super::hint::did_you_mean;
+mod hint;
+mod mistake;
+
+pub use hint::did_you_mean;
+pub use mistake::{Mistake, Mistakes};
+
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The most mistakes that are collected: beyond them the file is likely no composition at all.
+/// The most mistakes that are collected: beyond them the file is likely of another kind.
 const MISTAKES_MAX: usize = 32;
 
 /// The largest number that TOML can write, so that no bound needs to be told.
-pub(super) const NUMBER_MAX: u64 = i64::MAX as u64;
+pub const NUMBER_MAX: u64 = i64::MAX as u64;
 
 /// A TOML value with its place.
-pub(super) type Value<'a> = Spanned<DeValue<'a>>;
+pub type Value<'a> = Spanned<DeValue<'a>>;
 
 /// A text and the mistakes found in it so far.
-pub(super) struct Reader<'t> {
+pub struct Reader<'t> {
     text: &'t str,
     mistakes: Vec<Mistake>,
 }
 
 /// A table with how messages call it: automaton `web`.
-pub(super) struct Section<'a> {
-    pub(super) table: &'a DeTable<'a>,
+pub struct Section<'a> {
+    /// Its keys and values.
+    pub table: &'a DeTable<'a>,
     /// Where to point at what is missing.
-    pub(super) span: Range<usize>,
-    pub(super) what: String,
+    pub span: Range<usize>,
+    /// How messages call it.
+    pub what: String,
 }
 
 impl<'t> Reader<'t> {
-    pub(super) fn new(text: &'t str) -> Self {
+    /// Begins with `text`, and no mistake yet.
+    pub fn new(text: &'t str) -> Self {
         Reader {
             text,
             mistakes: Vec::new(),
@@ -40,20 +47,20 @@ impl<'t> Reader<'t> {
     }
 
     /// The text being read.
-    pub(super) fn text(&self) -> &'t str {
+    pub fn text(&self) -> &'t str {
         self.text
     }
 
     /// What was read, unless there were mistakes.
-    pub(super) fn finish<T>(self, read: Option<T>) -> Result<T, CompositionError> {
+    pub fn finish<T>(self, read: Option<T>) -> Result<T, Mistakes> {
         match read {
             Some(read) if self.mistakes.is_empty() => Ok(read),
-            _ => Err(CompositionError::new(self.mistakes)),
+            _ => Err(Mistakes::new(self.mistakes)),
         }
     }
 
     /// Notes a mistake and hands it out for a hint.
-    pub(super) fn mistake(
+    pub fn mistake(
         &mut self,
         span: Range<usize>,
         problem: impl Display,
@@ -69,7 +76,7 @@ impl<'t> Reader<'t> {
     }
 
     /// [`Reader::mistake`] with a guess at what was meant.
-    pub(super) fn mistake_with_hint(
+    pub fn mistake_with_hint(
         &mut self,
         span: Range<usize>,
         problem: impl Display,
@@ -83,7 +90,7 @@ impl<'t> Reader<'t> {
 
     /// Parses the text as TOML; its first error of syntax is the only mistake shown, for what
     /// follows it is guesswork.
-    pub(super) fn document(&mut self) -> Option<Spanned<DeTable<'t>>> {
+    pub fn document(&mut self) -> Option<Spanned<DeTable<'t>>> {
         let error = match DeTable::parse(self.text) {
             Ok(document) => return Some(document),
             Err(error) => error,
@@ -114,7 +121,7 @@ impl<'t> Reader<'t> {
     }
 
     /// The table `value`; keys that are not `known` are mistakes.
-    pub(super) fn section<'a>(
+    pub fn section<'a>(
         &mut self,
         key: &Spanned<impl AsRef<str>>,
         value: &'a Value<'a>,
@@ -133,7 +140,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Notes each key of `section` that is not `known`.
-    pub(super) fn refuse_unknown(&mut self, section: &Section<'_>, known: &[&str]) {
+    pub fn refuse_unknown(&mut self, section: &Section<'_>, known: &[&str]) {
         for key in section
             .table
             .keys()
@@ -146,7 +153,7 @@ impl<'t> Reader<'t> {
     }
 
     /// The value of `key` in `section`, which must have one.
-    pub(super) fn required<'a>(
+    pub fn required<'a>(
         &mut self,
         section: &Section<'a>,
         key: &str,
@@ -161,7 +168,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A table with any keys.
-    pub(super) fn table<'a>(
+    pub fn table<'a>(
         &mut self,
         value: &'a Value<'a>,
         key: &str,
@@ -175,7 +182,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A text without zero bytes, which no program, user or variable could hold.
-    pub(super) fn string<'a>(
+    pub fn string<'a>(
         &mut self,
         value: &'a Value<'a>,
         key: &str,
@@ -195,7 +202,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A list of texts, each with its place.
-    pub(super) fn strings<'a>(
+    pub fn strings<'a>(
         &mut self,
         value: &'a Value<'a>,
         key: &str,
@@ -213,7 +220,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A whole number within `range`, if `section` has `key`.
-    pub(super) fn number(
+    pub fn number(
         &mut self,
         section: &Section<'_>,
         key: &str,
@@ -238,7 +245,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A list of whole numbers within `range`, each with its place, if `section` has `key`.
-    pub(super) fn numbers(
+    pub fn numbers(
         &mut self,
         section: &Section<'_>,
         key: &str,
@@ -268,8 +275,37 @@ impl<'t> Reader<'t> {
         Some(numbers)
     }
 
+    /// `true` or `false`, if `section` has `key`.
+    pub fn boolean(&mut self, section: &Section<'_>, key: &str) -> Option<bool> {
+        let value = section.table.get(key)?;
+        let boolean = value.get_ref().as_bool();
+        if boolean.is_none() {
+            self.wrong_kind(value, key, "`true` or `false`");
+        }
+        boolean
+    }
+
+    /// A part of one, from 0 to 1, if `section` has `key`.
+    pub fn fraction(&mut self, section: &Section<'_>, key: &str) -> Option<f64> {
+        let value = section.table.get(key)?;
+        let expected = "a fraction from 0.0 to 1.0";
+        let written = match value.get_ref() {
+            DeValue::Float(float) => float.as_str(),
+            DeValue::Integer(integer) => integer.as_str(),
+            _ => {
+                self.wrong_kind(value, key, expected);
+                return None;
+            }
+        };
+        let fraction = written.parse().ok().filter(|it| (0.0..=1.0).contains(it));
+        if fraction.is_none() {
+            self.mistake(value.span(), format!("`{key}` is {written}"), expected);
+        }
+        fraction
+    }
+
     /// One of a few words, if `section` has `key`.
-    pub(super) fn choice<T: Copy>(
+    pub fn choice<T: Copy>(
         &mut self,
         section: &Section<'_>,
         key: &str,
@@ -289,11 +325,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A name; if it is none, the hint says the nearest one.
-    pub(super) fn label<T: FromStr<Err: Display>>(
-        &mut self,
-        span: Range<usize>,
-        text: &str,
-    ) -> Option<T> {
+    pub fn label<T: FromStr<Err: Display>>(&mut self, span: Range<usize>, text: &str) -> Option<T> {
         let error = match text.parse() {
             Ok(name) => return Some(name),
             Err(error) => error,
@@ -323,7 +355,7 @@ impl<'t> Reader<'t> {
 }
 
 /// `a`, `b` or `c`.
-pub(super) fn listed(words: &[&str], before_last: &str) -> String {
+pub fn listed(words: &[&str], before_last: &str) -> String {
     match words {
         [] => String::new(),
         [word] => format!("`{word}`"),
@@ -331,5 +363,59 @@ pub(super) fn listed(words: &[&str], before_last: &str) -> String {
             let first: Vec<_> = first.iter().map(|word| format!("`{word}`")).collect();
             format!("{} {before_last} `{last}`", first.join(", "))
         }
+    }
+}
+
+/// The words to choose from, few enough for a line.
+pub fn one_of(words: &[&str]) -> String {
+    const SHOWN_MAX: usize = 8;
+    match words.len() {
+        0 => "nothing: there is none".to_owned(),
+        1..=SHOWN_MAX => listed(words, "or"),
+        count => {
+            let shown = listed(&words[..SHOWN_MAX], "or");
+            format!("{shown} ({} more)", count - SHOWN_MAX)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `read` makes of `key = VALUE`, or the first mistake's problem.
+    fn read<T>(
+        text: &str,
+        read: impl FnOnce(&mut Reader<'_>, &Section<'_>) -> Option<T>,
+    ) -> Result<T, String> {
+        let mut reader = Reader::new(text);
+        let document = reader.document().unwrap();
+        let section = Section {
+            table: document.get_ref(),
+            span: 0..0,
+            what: "the file".to_owned(),
+        };
+        let found = read(&mut reader, &section);
+        let finished = reader.finish(found);
+        finished.map_err(|error| error.mistakes()[0].problem.clone())
+    }
+
+    #[test]
+    fn fractions_lie_between_none_and_all() {
+        let fraction = |text: &str| read(text, |reader, section| reader.fraction(section, "part"));
+        assert_eq!(fraction("part = 0.25"), Ok(0.25));
+        assert_eq!(fraction("part = 1"), Ok(1.0));
+        for wrong in ["1.1", "-0.1", "nan", "inf", "2"] {
+            let problem = Err(format!("`part` is {wrong}"));
+            assert_eq!(fraction(&format!("part = {wrong}")), problem);
+        }
+        assert_eq!(fraction("part = \"x\""), Err("`part` is a text".into()));
+    }
+
+    #[test]
+    fn booleans_are_words_without_quotes() {
+        let boolean = |text: &str| read(text, |reader, section| reader.boolean(section, "on"));
+        assert_eq!(boolean("on = true"), Ok(true));
+        assert_eq!(boolean("on = \"true\""), Err("`on` is a text".into()));
     }
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a composition's text, and where: shown to the operator who wrote it.
+//! What is wrong with a text, and where: shown to whoever wrote it.
 
 use std::fmt::{self, Write};
 use std::ops::Range;
@@ -6,14 +6,14 @@ use std::ops::Range;
 /// The most that is quoted of the offending text, in characters: a terminal's line.
 const FOUND_CHARACTERS_MAX: usize = 60;
 
-/// Everything that is wrong with one composition's text, in the order of the text.
+/// Everything that is wrong with one text, in the order of the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", Sentences(mistakes))]
-pub struct CompositionError {
+pub struct Mistakes {
     mistakes: Vec<Mistake>,
 }
 
-/// One thing that is wrong with a composition's text.
+/// One thing that is wrong with a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
     /// Its line, from 1.
@@ -71,12 +71,12 @@ impl Mistake {
     }
 }
 
-impl CompositionError {
+impl Mistakes {
     /// Orders the mistakes by their place; there is at least one.
     pub(super) fn new(mut mistakes: Vec<Mistake>) -> Self {
         debug_assert!(!mistakes.is_empty(), "an error without a mistake");
         mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
-        CompositionError { mistakes }
+        Mistakes { mistakes }
     }
 
     /// What is wrong, in the order of the text.
