@@ -1,9 +1,12 @@
 //! Takes over what an earlier run left on disk, at the keeper and in the kernel, or makes it.
 
+use crate::cli::UpOptions;
 use crate::directories::Directories;
+use crate::hosts::identity::kernel_identity;
 use crate::journal::{Journal, Recorded};
 use crate::networks::Networks;
 use crate::supervisor::Supervisor;
+use crate::up::slots_max;
 use crate::worker::{Held, dns_key, dns_sockets_from};
 use crate::world::{ENDPOINTS_MAX, World};
 use crate::{leftovers, logs};
@@ -63,14 +66,14 @@ pub struct Adopted {
 pub async fn adopt(
     directories: &Directories,
     cgroup_root: &Path,
-    slots_max: u32,
+    options: &UpOptions,
 ) -> Result<Adopted> {
     let (journal, recorded) = Journal::open(&directories.journal())?;
     leftovers::clear_files(directories, &recorded)?;
     let mut keeper = start_keeper(directories)?;
     let events = keeper.subscribe().context("cannot listen to the keeper")?;
     let (tap, keeper_is_new) = open_tap(&mut keeper)?;
-    let mut datapath = open_datapath(directories, &tap, slots_max)?;
+    let mut datapath = open_datapath(directories, &tap, &recorded, options)?;
     let mut networks = adopt_networks(&datapath);
     if keeper_is_new {
         say_what_is_lost(&recorded, &networks);
@@ -231,18 +234,23 @@ fn say_what_is_lost(recorded: &Recorded, networks: &BTreeMap<InstanceId, (Endpoi
     }
 }
 
-fn open_datapath(directories: &Directories, tap: &UpcallTap, slots_max: u32) -> Result<Datapath> {
+fn open_datapath(
+    directories: &Directories,
+    tap: &UpcallTap,
+    recorded: &Recorded,
+    options: &UpOptions,
+) -> Result<Datapath> {
     let pin_dir = directories.bpf();
     std::fs::create_dir_all(&pin_dir)
         .with_context(|| format!("cannot make {}", pin_dir.display()))?;
     bpffs::ensure_mounted(&pin_dir)?;
     let mut datapath = Datapath::open(&DatapathConfig {
         pin_dir,
-        flows_max: slots_max,
+        flows_max: slots_max(options),
         endpoints_max: ENDPOINTS_MAX,
         tap_ifindex: tap.ifindex(),
         tap_mac: tap.mac(),
-        network: None,
+        network: kernel_identity(recorded.membership.as_ref(), &options.underlay),
     })?;
     datapath.attach_upcall(tap.ifindex())?;
     Ok(datapath)

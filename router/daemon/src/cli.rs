@@ -22,7 +22,7 @@ pub struct Cli {
 }
 
 /// How the daemon runs.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct UpOptions {
     /// How many flows may be live at once; stays as it is while the host is up.
     #[arg(long, value_name = "FLOWS", default_value_t = 131_072)]
@@ -33,6 +33,10 @@ pub struct UpOptions {
     /// Where the host's own programs and DNS servers may ask for .matrix, over UDP and TCP.
     #[arg(long, value_name = "ADDR:PORT")]
     pub resolver: Option<SocketAddr>,
+    /// Where other hosts of the network reach this one: an address of this host and a UDP port; the
+    /// port above it carries packets. Once for each address, all with one port.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub underlay: Vec<SocketAddr>,
     /// Where metrics are served over HTTP, to whoever asks; nowhere if it is not given.
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics: Option<SocketAddr>,
@@ -127,6 +131,41 @@ pub enum Command {
         #[arg(long, short = 'n', value_name = "LINES")]
         lines: Option<usize>,
     },
+    /// Found networks.
+    Network {
+        #[command(subcommand)]
+        command: NetworkCommand,
+    },
+    /// Print a token by which hosts may join the network of this one.
+    Invite {
+        /// Where the hosts will be, for example paris.
+        #[arg(long)]
+        site: String,
+        /// What they will do for others: gateway, issuer. Once for each.
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+        /// For how long the token can be used.
+        #[arg(long, value_name = "TIME", default_value = "1h")]
+        lifetime: humantime::Duration,
+        /// By how many hosts.
+        #[arg(long, value_name = "HOSTS", default_value_t = 1)]
+        uses: u32,
+    },
+    /// Join a network; this host must run no composition, for its addresses become others.
+    Join {
+        /// What `margay invite` printed.
+        token: String,
+        /// What this host will be called; no other host of the network may be called so.
+        #[arg(long, value_name = "HOST")]
+        name: String,
+    },
+    /// Take a host out of the network.
+    Revoke {
+        /// Its name, or its ID.
+        host: String,
+    },
+    /// List the hosts of the network, and the links to them.
+    Members,
     /// Print every counter and size in the text format of OpenMetrics.
     Metrics,
     /// Tell how this host is.
@@ -141,5 +180,22 @@ pub enum Command {
         /// Where to; nowhere: print margay(1).
         #[arg(value_name = "DIR")]
         directory: Option<PathBuf>,
+    },
+}
+
+/// What can be done with networks.
+#[derive(Debug, Subcommand)]
+pub enum NetworkCommand {
+    /// Found a network with this host as its first, which admits others.
+    Create {
+        /// Where the root key is written; take it off the host afterwards, and keep it.
+        #[arg(long, value_name = "FILE", default_value = "margay-root.key")]
+        root: PathBuf,
+        /// What this host will be called.
+        #[arg(long, value_name = "HOST")]
+        name: String,
+        /// Where it is, for example paris.
+        #[arg(long)]
+        site: String,
     },
 }

@@ -2,6 +2,7 @@
 
 use crate::explain::explain;
 use crate::flow_line::FlowLine;
+use crate::hosts::{commands, founding, joining};
 use crate::journal::Journal;
 use crate::protocol::{
     FlowPage, FlowRow, InstanceRow, REQUEST_BYTES_MAX, Request, Response, ServiceRow, Status,
@@ -21,6 +22,8 @@ use margay_core::moment::Moment;
 use margay_core::name::{InstanceName, ZONE};
 use margay_core::port::{FlowReading, FlowSlots, Input};
 use margay_core::router::view::FlowView;
+use margay_core::signature::PrivateKey;
+use margay_datapath::host_link::LinkDrop;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -82,19 +85,23 @@ pub async fn serve(world: Arc<World>, listener: UnixListener, down: Arc<Notify>)
 }
 
 async fn converse(world: &World, mut stream: UnixStream, down: &Notify) -> Result<()> {
-    let mut is_the_end = false;
+    let mut end = None;
     let outcome = match request_of(&mut stream).await {
         Ok(Request::Watch) => return watch(world, stream).await,
         Ok(request) => {
-            is_the_end = matches!(request, Request::Down);
+            end = match request {
+                Request::Down => Some(down),
+                Request::Found { .. } | Request::Join { .. } => Some(&world.start_again),
+                _ => None,
+            };
             respond(world, request).await
         }
         Err(error) => Err(error),
     };
-    is_the_end &= outcome.is_ok();
+    let end = end.filter(|_| outcome.is_ok());
     let written = answer(&mut stream, outcome).await;
-    if is_the_end {
-        down.notify_one();
+    if let Some(end) = end {
+        end.notify_one();
     }
     written
 }
@@ -193,6 +200,14 @@ async fn respond(world: &World, request: Request) -> Result<Value> {
         Request::Metrics => Ok(Value::String(metrics::text(world).await?)),
         Request::Status => status(world).await,
         Request::Target { instance } => target(world, &world.instances.find(&instance)?),
+        Request::Found { root, name, site } => {
+            let root = PrivateKey::from_bytes(&root);
+            founding::create(world, root, name.parse()?, site.parse()?).await
+        }
+        Request::Invite(invitation) => commands::invite(world, invitation).await,
+        Request::Join { token, name } => joining::join(world, token.parse()?, name.parse()?).await,
+        Request::Revoke { host } => commands::revoke(world, host).await,
+        Request::Members => commands::members(world).await,
         Request::Down => Ok(json!(down::end_host(world).await?)),
     }
 }
@@ -355,7 +370,26 @@ async fn drops(world: &World) -> Result<Value> {
         }
         anyhow::Ok(counts)
     });
-    Ok(serde_json::to_value(counts.await??)?)
+    let mut counts = counts.await??;
+    for (reason, count) in link_drops(world).await {
+        if count > 0 {
+            *counts.entry(reason.name()).or_default() += count;
+        }
+    }
+    Ok(serde_json::to_value(counts)?)
+}
+
+/// What the host link dropped; nothing where there is none.
+pub async fn link_drops(world: &World) -> Vec<(LinkDrop, u64)> {
+    let drops = world
+        .router
+        .hosts(|hosts, _, _| hosts.drops().clone())
+        .await;
+    let counts = drops.unwrap_or_default();
+    let counts = LinkDrop::ALL
+        .iter()
+        .map(|reason| (*reason, counts.of(*reason)));
+    counts.collect()
 }
 
 async fn status(world: &World) -> Result<Value> {

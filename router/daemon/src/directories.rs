@@ -37,6 +37,16 @@ impl Directories {
         self.state.join("margay.redb")
     }
 
+    /// The private key by which this host is known in its network.
+    pub fn host_key(&self) -> PathBuf {
+        self.state.join("host.key")
+    }
+
+    /// The private key of the host link.
+    pub fn link_key(&self) -> PathBuf {
+        self.state.join("link.key")
+    }
+
     /// The newest file of the flow log.
     pub fn flow_log(&self) -> PathBuf {
         self.state.join("flows.log")

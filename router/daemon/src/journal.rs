@@ -1,13 +1,16 @@
 //! What must survive the daemon, in one redb file: each commit is durable or did not happen.
 
+pub mod membership;
 pub mod tables;
 
+pub use membership::{Entry, MembershipRecord, RecordedMembership, Sponsor};
 pub use tables::Recorded;
 
 use crate::reserve::Reserve;
 use crate::schema;
 use anyhow::{Context, Result};
 use margay_core::composition::Composition;
+use margay_core::host::OriginEpoch;
 use margay_core::port::Record;
 use redb::{Database, ReadableDatabase, WriteTransaction};
 use std::io::Read;
@@ -59,6 +62,25 @@ impl Journal {
                 .iter()
                 .try_for_each(|record| tables::apply(transaction, record))
         })
+    }
+
+    /// Makes changes of this host's membership durable, all or none.
+    pub fn commit_membership(&mut self, records: &[MembershipRecord]) -> Result<()> {
+        self.write(|transaction| {
+            records
+                .iter()
+                .try_for_each(|record| membership::apply(transaction, record))
+        })
+    }
+
+    /// Begins another life of this host: what it says in it is told from what it said before.
+    pub fn raise_epoch(&mut self) -> Result<OriginEpoch> {
+        let mut epoch = OriginEpoch::default();
+        self.write(|transaction| {
+            epoch = membership::raise_epoch(transaction)?;
+            Ok(())
+        })?;
+        Ok(epoch)
     }
 
     /// Sets room aside for `composition` and its instances, before it is applied.

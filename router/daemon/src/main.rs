@@ -22,6 +22,7 @@ mod flow_log;
 mod flow_watch;
 mod flows_command;
 mod host_resolver;
+mod hosts;
 mod instance_etc;
 mod journal;
 mod keeper_events;
@@ -30,6 +31,7 @@ mod logs;
 mod logs_command;
 mod manual;
 mod metrics;
+mod network_commands;
 mod networks;
 mod probe;
 mod processors;
@@ -47,17 +49,19 @@ mod world;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use cli::{Cli, Command};
+use cli::{Cli, Command, NetworkCommand};
 use client::{ask, ask_for};
 use directories::Directories;
 use margay_core::explanation::Explanation;
-use protocol::{InstanceRow, Request, Target};
+use protocol::{InstanceRow, Invitation, Request, Target};
 use serde_json::Value;
 use std::io::IsTerminal;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
+use up::Ending;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -75,8 +79,15 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Up { state, options } => {
             log_to_stderr();
             let run = run.to_owned();
-            up::run(Directories { state, run }, options)?;
+            match up::run(Directories { state, run }, options)? {
+                Ending::Over => {}
+                Ending::Again => return Err(start_again()),
+            }
         }
+        Command::Network {
+            command: NetworkCommand::Create { root, name, site },
+        } => network_commands::create(run, &root, name, site, cli.json)?,
+        Command::Join { token, name } => network_commands::join(run, token, name, cli.json)?,
         Command::Completions { shell } => manual::completions(shell)?,
         Command::Man { directory } => manual::pages(directory.as_deref())?,
         Command::Flows { watch: true } => watch_command::print(run, cli.json)?,
@@ -139,9 +150,24 @@ fn request(command: Command) -> Result<Request> {
             target: target.join(" "),
             caller,
         },
+        Command::Invite {
+            site,
+            roles,
+            lifetime,
+            uses,
+        } => Request::Invite(Invitation {
+            site,
+            roles,
+            lifetime_s: lifetime.as_secs(),
+            uses,
+        }),
+        Command::Revoke { host } => Request::Revoke { host },
+        Command::Members => Request::Members,
         Command::Metrics => Request::Metrics,
         Command::Status => Request::Status,
         Command::Up { .. }
+        | Command::Network { .. }
+        | Command::Join { .. }
         | Command::Completions { .. }
         | Command::Man { .. }
         | Command::Flows { .. }
@@ -162,9 +188,21 @@ fn text(request: &Request, answer: Value) -> Result<String> {
         Request::Drops => render::drops(&serde_json::from_value(answer)?),
         Request::Explain { .. } => serde_json::from_value::<Explanation>(answer)?.to_string(),
         Request::Metrics => serde_json::from_value(answer)?,
+        Request::Members => render::members(&serde_json::from_value::<Vec<_>>(answer)?),
         Request::Services => render::objects(&answer),
         _ => render::object(&answer),
     })
+}
+
+/// Puts the same program with the same words in this process's place; answers why it could not.
+fn start_again() -> anyhow::Error {
+    let own = match std::env::current_exe() {
+        Ok(own) => own,
+        Err(error) => return error.into(),
+    };
+    let words = std::env::args_os().skip(1);
+    let error = std::process::Command::new(own).args(words).exec();
+    anyhow::Error::from(error).context("cannot start the daemon again; start it with `margay up`")
 }
 
 /// Enters an instance from this very process: it goes on when the daemon is away.

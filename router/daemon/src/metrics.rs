@@ -3,11 +3,13 @@
 mod page;
 pub mod server;
 
+use crate::control;
 use crate::world::{ENDPOINTS_MAX, World};
 use anyhow::Result;
 use margay_core::drop_reason::DropReason;
 use margay_core::lifecycle::Stage;
 use margay_core::router::view::{InstanceView, Sizes};
+use margay_datapath::host_link::LinkDrop;
 use page::Page;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -31,6 +33,7 @@ struct Readings {
     upcalls: u64,
     core_drops: BTreeMap<DropReason, u64>,
     kernel_drops: BTreeMap<DropReason, u64>,
+    link_drops: Vec<(LinkDrop, u64)>,
     /// Name, explanation and value.
     dns: Vec<(&'static str, &'static str, u64)>,
     /// By process, in bytes.
@@ -62,6 +65,7 @@ impl Readings {
         });
         readings.restarts = restarts.collect();
         readings.dns = world.resolver.counts().named().to_vec();
+        readings.link_drops = control::link_drops(world).await;
         let keeper = world.keeper.call(|keeper| keeper.hello()).await?;
         let processes = [("daemon", std::process::id()), ("keeper", keeper.pid)];
         let memory = processes.map(|(name, pid)| (name, resident_bytes(pid)));
@@ -85,9 +89,13 @@ impl Readings {
             });
             counts.collect::<Vec<_>>()
         };
+        let of_links = self.link_drops.iter();
+        let of_links =
+            of_links.map(|(reason, count)| ([("reason", reason.name()), ("by", "link")], *count));
         let all = [
             counts(&self.core_drops, "core"),
             counts(&self.kernel_drops, "kernel"),
+            of_links.collect(),
         ];
         let help = "Packets dropped or refused, by reason and by who decided";
         page.counters("margay_drops", help, all.concat())

@@ -3,7 +3,7 @@
 use crate::resolve::Kind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The longest request line, in bytes: a composition of a thousand automatons fits.
 pub const REQUEST_BYTES_MAX: u64 = 4 << 20;
@@ -45,8 +45,60 @@ pub enum Request {
     Status,
     /// Tell where an instance can be entered.
     Target { instance: String },
+    /// Found a network by a root key, whose 32 bytes these are, with this host as its first.
+    Found {
+        root: [u8; 32],
+        name: String,
+        site: String,
+    },
+    /// Make a token for hosts that may join.
+    Invite(Invitation),
+    /// Join the network of a token.
+    Join { token: String, name: String },
+    /// Take a host out of the network.
+    Revoke { host: String },
+    /// List the hosts of the network.
+    Members,
     /// End every instance and the host itself.
     Down,
+}
+
+/// For whom a token shall be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// Where the hosts will be.
+    pub site: String,
+    /// What they will do for others.
+    pub roles: Vec<String>,
+    /// For how long it can be used, in seconds.
+    pub lifetime_s: u64,
+    /// By how many hosts.
+    pub uses: u32,
+}
+
+/// A host as `members` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRow {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub site: String,
+    /// `self`, `up`, `down`, or `refused`: it refuses this host.
+    pub link: String,
+    /// Where it is, while the link is up.
+    pub address: Option<SocketAddr>,
+    /// How packets get there: `plain` or `encapsulated`.
+    pub path: Option<String>,
+    /// What it does for others.
+    pub roles: Vec<String>,
+    /// Where its addresses come from.
+    pub blocks: Vec<String>,
+    /// The end of its certificate.
+    pub until: String,
+    /// Its ID.
+    pub host: String,
+    /// Why there is no link, as that host says.
+    pub problem: Option<String>,
 }
 
 /// What the daemon answers.

@@ -1,7 +1,8 @@
 //! Tables for people.
 
-use crate::protocol::{FlowRow, InstanceRow};
+use crate::protocol::{FlowRow, InstanceRow, MemberRow};
 use margay_core::drop_reason::DropReason;
+use margay_datapath::host_link::LinkDrop;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -83,6 +84,29 @@ pub fn instances(rows: &[InstanceRow]) -> String {
     table(&heading, &cells.collect::<Vec<_>>())
 }
 
+/// Renders `members`.
+pub fn members(rows: &[MemberRow]) -> String {
+    let dash = || "-".to_owned();
+    let cells = rows.iter().map(|row| {
+        vec![
+            row.name.clone(),
+            row.site.clone(),
+            row.link.clone(),
+            row.address.map_or_else(dash, |address| address.to_string()),
+            row.path.clone().unwrap_or_else(dash),
+            row.blocks.join(" "),
+            row.roles.join(" "),
+            row.until.clone(),
+            row.host.chars().take(8).collect(),
+            row.problem.clone().unwrap_or_default(),
+        ]
+    });
+    let heading = [
+        "HOST", "SITE", "LINK", "ADDRESS", "PATH", "IPV4", "ROLES", "UNTIL", "ID", "PROBLEM",
+    ];
+    table(&heading, &cells.collect::<Vec<_>>())
+}
+
 /// The table of `flows`.
 pub fn flow_table() -> Table {
     Table::new(&[
@@ -134,9 +158,12 @@ pub fn drops(counts: &BTreeMap<String, u64>) -> String {
 
 /// What a drop reason of this name means; a daemon of another version may have others.
 fn explanation(name: &str) -> &'static str {
-    let mut reasons = DropReason::ALL.iter();
-    let known = reasons.find(|reason| reason.name() == name);
-    known.map_or("-", |reason| reason.explanation())
+    let reasons = DropReason::ALL.iter();
+    let reasons = reasons.map(|reason| (reason.name(), reason.explanation()));
+    let of_links = LinkDrop::ALL.iter();
+    let of_links = of_links.map(|reason| (reason.name(), reason.explanation()));
+    let known = reasons.chain(of_links).find(|(known, _)| *known == name);
+    known.map_or("-", |(_, explanation)| explanation)
 }
 
 /// Renders a JSON object as `name value` lines.

@@ -1,6 +1,7 @@
 //! The thread that owns the Router and the kernel's tables: first packets in, effects out.
 
 use crate::flow_watch::FlowEvents;
+use crate::hosts::Hosts;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use margay_core::moment::Moment;
@@ -30,12 +31,16 @@ const SLEEPLESS_WAIT_MAX: Duration = Duration::from_micros(2);
 
 const TAP_EVENT: u64 = 0;
 const COMMAND_EVENT: u64 = 1;
+const LINK_EVENT: u64 = 2;
 
 type Look = Box<dyn FnOnce(&Router, &mut Datapath) + Send>;
+
+type Visit = Box<dyn FnOnce(Option<&mut Hosts>, &mut Datapath) + Send>;
 
 enum Command {
     Input(Input),
     Look(Look),
+    Visit(Visit),
     Stop,
 }
 
@@ -65,6 +70,28 @@ impl RouterHandle {
         answered.await.context("the router thread has ended")
     }
 
+    /// Does something with this host's links to others, on the thread that owns them.
+    pub async fn hosts<T: Send + 'static>(
+        &self,
+        visit: impl FnOnce(&mut Hosts, &mut Datapath, Moment) -> T + Send + 'static,
+    ) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Visit(Box::new(move |hosts, datapath| {
+            let visited = hosts.map(|hosts| {
+                let visited = visit(hosts, datapath, now());
+                hosts.settle(now());
+                visited
+            });
+            // As with a look.
+            let _ = answer.send(visited);
+        })));
+        let visited = answered.await.context("the router thread has ended")?;
+        visited.context(
+            "this host has no link to others: it belongs to no network (`margay network create`, \
+             `margay join TOKEN`), or was started without `--underlay`",
+        )
+    }
+
     /// Ends the thread; flows stay in the kernel.
     pub fn stop(&self) {
         self.send(Command::Stop);
@@ -88,6 +115,8 @@ pub struct RouterThread {
     pub datapath: Datapath,
     /// Brings first packets.
     pub tap: UpcallTap,
+    /// Links to other hosts, if this one belongs to a network.
+    pub hosts: Option<Hosts>,
     /// Where DNS reads names.
     pub names: Arc<ArcSwap<NamesSnapshot>>,
     /// Where those who watch flows listen.
@@ -110,6 +139,9 @@ impl RouterThread {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&self.tap, EpollEvent::new(EpollFlags::EPOLLIN, TAP_EVENT))?;
         epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, COMMAND_EVENT))?;
+        if let Some(hosts) = &self.hosts {
+            epoll.add(hosts, EpollEvent::new(EpollFlags::EPOLLIN, LINK_EVENT))?;
+        }
         let handle = RouterHandle {
             commands,
             wake: wake.clone(),
@@ -145,7 +177,7 @@ impl Running {
     fn run(&mut self, epoll: &Epoll, first: Input) -> Result<()> {
         self.handle(first);
         self.take_what_waited()?;
-        let mut events = [EpollEvent::empty(); 2];
+        let mut events = [EpollEvent::empty(); 3];
         loop {
             let before = now();
             let count = match epoll.wait(&mut events, self.until_next_timeout(before)) {
@@ -156,21 +188,38 @@ impl Running {
             let now = now();
             let slept = now.since(before) > SLEEPLESS_WAIT_MAX;
             for event in &events[..count] {
-                if event.data() == TAP_EVENT {
-                    self.take_upcalls(if slept { 1 } else { UPCALL_BATCH })?;
-                } else if !self.take_commands() {
-                    return Ok(());
+                match event.data() {
+                    TAP_EVENT => self.take_upcalls(if slept { 1 } else { UPCALL_BATCH })?,
+                    LINK_EVENT => self.take_datagrams(now)?,
+                    _ if self.take_commands() => {}
+                    _ => return Ok(()),
                 }
             }
-            if self
-                .thread
-                .router
-                .poll_timeout()
-                .is_some_and(|due| due <= now)
-            {
-                self.thread.router.handle_timeout(now);
-                self.carry_out();
-            }
+            self.take_timeouts(now);
+        }
+    }
+
+    fn take_datagrams(&mut self, now: Moment) -> Result<()> {
+        if let Some(hosts) = &mut self.thread.hosts {
+            hosts.receive(now)?;
+        }
+        self.carry_out();
+        Ok(())
+    }
+
+    fn take_timeouts(&mut self, now: Moment) {
+        let RouterThread { router, hosts, .. } = &mut self.thread;
+        let mut are_due = false;
+        if router.poll_timeout().is_some_and(|due| due <= now) {
+            router.handle_timeout(now);
+            are_due = true;
+        }
+        if let Some(hosts) = hosts.as_mut().filter(|hosts| hosts.poll_timeout() <= now) {
+            hosts.handle_timeout(now);
+            are_due = true;
+        }
+        if are_due {
+            self.carry_out();
         }
     }
 
@@ -186,6 +235,10 @@ impl Running {
                 Ok(Command::Look(look)) => {
                     self.handle(Input::FlowsWanted);
                     look(&self.thread.router, &mut self.thread.datapath);
+                }
+                Ok(Command::Visit(visit)) => {
+                    visit(self.thread.hosts.as_mut(), &mut self.thread.datapath);
+                    self.carry_out();
                 }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
@@ -247,7 +300,9 @@ impl Running {
             while let Some(output) = self.thread.router.poll_output() {
                 self.carry_out_one(output);
             }
-            let Some(input) = self.inputs.pop_front() else {
+            let told = |hosts: &mut Option<Hosts>| hosts.as_mut()?.poll_input().map(Input::Peer);
+            let input = self.inputs.pop_front();
+            let Some(input) = input.or_else(|| told(&mut self.thread.hosts)) else {
                 break;
             };
             self.thread.router.handle_input(input, now());
@@ -277,6 +332,7 @@ impl Running {
             tap,
             names,
             flow_events,
+            hosts,
             ..
         } = &mut self.thread;
         match output {
@@ -330,6 +386,11 @@ impl Running {
                 }
             }
             Output::SetEpoch { cell, epoch } => datapath.set_epoch(cell, epoch),
+            Output::SendFrame { to, frame } => {
+                if let Some(hosts) = hosts {
+                    hosts.send_frame(to, &frame, now());
+                }
+            }
             Output::PublishNames(snapshot) => names.store(snapshot),
             Output::Observed(event) => flow_events.tell(*event, datapath),
             // Whatever came before it was carried out by this very thread.
@@ -349,7 +410,9 @@ impl Running {
     }
 
     fn until_next_timeout(&self, now: Moment) -> EpollTimeout {
-        let Some(due) = self.thread.router.poll_timeout() else {
+        let router = self.thread.router.poll_timeout();
+        let hosts = self.thread.hosts.as_ref().map(Hosts::poll_timeout);
+        let Some(due) = router.into_iter().chain(hosts).min() else {
             return EpollTimeout::NONE;
         };
         // Rounded up: waking early would only mean to wait once more.

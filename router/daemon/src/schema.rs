@@ -1,5 +1,6 @@
 //! The journal's schema: a number in the journal, and a step from each to the next.
 
+use crate::journal::membership;
 use crate::journal::tables::{DRAINED, META, NETWORK_KEY, PEERS, SERVICE_VIPS};
 use anyhow::{Context, Result, bail};
 use redb::{ReadableTable, WriteTransaction};
@@ -66,7 +67,7 @@ fn remember_operators_wishes(transaction: &WriteTransaction) -> Result<()> {
 /// From 2 to 3: other hosts.
 fn meet_other_hosts(transaction: &WriteTransaction) -> Result<()> {
     transaction.open_table(PEERS)?;
-    Ok(())
+    membership::make(transaction)
 }
 
 #[cfg(test)]

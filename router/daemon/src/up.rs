@@ -1,19 +1,21 @@
 //! `margay up`: brings the host up from whatever an earlier run left, and keeps it up.
 
-use crate::adoption::{self, Adopted, adopt_instances};
+use crate::adoption::{self, Adopted, Found, adopt_instances};
 use crate::cli::UpOptions;
 use crate::directories::Directories;
 use crate::flow_log;
 use crate::flow_watch::{FlowEvents, Watchers};
 use crate::host_resolver::HostResolver;
-use crate::journal::{Recorded, random};
+use crate::hosts::identity::{Keys, router_config};
+use crate::hosts::{Errand, Hosts, run_errands};
+use crate::journal::{Journal, Recorded, random};
 use crate::router_thread::{RouterHandle, RouterThread, now};
 use crate::supervisor::Supervisor;
 use crate::world::{Endpoints, Instances, Keeper, Operators, World};
-use crate::{control, keeper_events, metrics};
+use crate::{control, hosts, keeper_events, metrics};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
-use margay_core::address::{DNS_ADDRESS, Ipv4Block};
+use margay_core::address::DNS_ADDRESS;
 use margay_core::flow_table::FlowLimits;
 use margay_core::id::InstanceId;
 use margay_core::names::NamesSnapshot;
@@ -24,9 +26,11 @@ use margay_datapath::device_watch::{DeviceEvent, DeviceWatch};
 use margay_datapath::requirements::{self, Requirements};
 use margay_keeper::EventStream;
 use margay_resolver::{Outside, Resolver};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
@@ -39,8 +43,18 @@ const BLOCKING_THREADS_MAX: usize = 8;
 /// and each keeps what its thread once needed.
 const HEAPS_MAX: libc::c_int = 2;
 
+/// How a daemon's run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It was told to end.
+    Over,
+    /// It is to start again, for its host is somebody else from now on.
+    Again,
+}
+
 /// Runs the daemon until it is told to end.
-pub fn run(directories: Directories, options: UpOptions) -> Result<()> {
+pub fn run(directories: Directories, options: UpOptions) -> Result<Ending> {
+    check_underlay(&options)?;
     let required = Requirements::default();
     let missing = requirements::check(&required);
     if !missing.is_empty() {
@@ -76,32 +90,31 @@ async fn run_claimed(
     directories: Directories,
     cgroup_root: PathBuf,
     options: UpOptions,
-) -> Result<()> {
+) -> Result<Ending> {
     let host_resolver = options.resolver.map(HostResolver::bind).transpose()?;
-    let metrics_listener = match options.metrics {
-        Some(address) => Some(metrics::server::bind(address).await?),
-        None => None,
-    };
+    let metrics_listener = metrics::server::bind_if_wanted(options.metrics).await?;
     let Adopted {
         found,
-        journal,
+        mut journal,
         keeper,
         events,
         tap,
         mut datapath,
         networks,
         cgroup,
-    } = adoption::adopt(&directories, &cgroup_root, slots_max(&options)).await?;
+    } = adoption::adopt(&directories, &cgroup_root, &options).await?;
     let names = Arc::new(ArcSwap::from_pointee(NamesSnapshot::default()));
-    let resolver = Resolver::spawn_forwarding(names.clone(), outside_of(&options))
-        .context("cannot start the resolver")?;
+    let resolver = Resolver::spawn_forwarding(names.clone(), outside_of(&options));
+    let resolver = resolver.context("cannot start the resolver")?;
     let (slow, outputs) = mpsc::unbounded_channel();
+    let (errands, errands_wanted) = mpsc::unbounded_channel();
     let recovery = adoption::recovery(&found, &mut datapath)?;
-    let router = new_router(&found.recorded, &options)?;
+    let (router, hosts) = deciders(&directories, &found, &mut journal, &options, errands)?;
     let flow_events = FlowEvents::new();
     let (logged, watched) = (flow_events.subscribe(), flow_events.downgrade());
     let thread = RouterThread {
         router,
+        hosts,
         flow_events,
         datapath,
         tap,
@@ -114,8 +127,7 @@ async fn run_claimed(
     let (router, router_thread) = thread.spawn(Input::Recover(recovery))?;
     let flow_log = flow_log::spawn(logged, directories.flow_log(), options.flow_log)
         .context("cannot start the flow log")?;
-    let interest = options.flow_log.interest();
-    let watchers = Watchers::new(watched, router.clone(), interest);
+    let watchers = Watchers::new(watched, router.clone(), options.flow_log.interest());
     let world = Arc::new(World {
         watchers: Arc::new(watchers),
         directories,
@@ -130,6 +142,13 @@ async fn run_claimed(
         endpoints: Endpoints::default(),
         networks,
         ending: AtomicBool::new(false),
+        network: found
+            .recorded
+            .membership
+            .as_ref()
+            .map(|it| it.entry.clone()),
+        underlay: options.underlay.clone(),
+        start_again: Notify::new(),
     });
     // A question that waited for us must not be answered before there are names: commands wait
     // until the recovery is carried out.
@@ -137,17 +156,38 @@ async fn run_claimed(
     let mut supervisor = Supervisor::new(world.clone(), outputs);
     adopt_instances(&world, &mut supervisor, &found).await?;
     tokio::spawn(supervisor.run());
+    tokio::spawn(run_errands(world.clone(), errands_wanted));
     work_beside(&world, metrics_listener, host_resolver);
-    serve_until_told(&world, events).await?;
+    let ending = serve_until_told(&world, events).await?;
     router.stop();
-    let Ok(outcome) = router_thread.join() else {
+    end_threads(router_thread, flow_log)?;
+    Ok(ending)
+}
+
+/// The flow log writes what the router thread told last.
+fn end_threads(router: JoinHandle<Result<()>>, flow_log: JoinHandle<()>) -> Result<()> {
+    let Ok(outcome) = router.join() else {
         bail!("the router thread panicked");
     };
-    // It writes what the thread told last.
     if flow_log.join().is_err() {
         bail!("the flow log's thread panicked");
     }
     outcome
+}
+
+/// Refuses addresses that no link can have together.
+fn check_underlay(options: &UpOptions) -> Result<()> {
+    let mut ports = options.underlay.iter().map(SocketAddr::port);
+    let Some(port) = ports.next() else {
+        return Ok(());
+    };
+    if ports.any(|other| other != port) {
+        bail!("the addresses of --underlay have several ports; the host link has one");
+    }
+    if !(1..u16::MAX).contains(&port) {
+        bail!("--underlay cannot have port {port}; choose one from 1 to 65534");
+    }
+    Ok(())
 }
 
 /// Starts what serves others than instances, and what prepares for instances to come.
@@ -167,7 +207,7 @@ fn work_beside(
 }
 
 /// Each flow takes a slot for either direction.
-fn slots_max(options: &UpOptions) -> u32 {
+pub fn slots_max(options: &UpOptions) -> u32 {
     options.flows_max.saturating_mul(2)
 }
 
@@ -181,11 +221,26 @@ fn outside_of(options: &UpOptions) -> Outside {
     }
 }
 
-fn new_router(recorded: &Recorded, options: &UpOptions) -> Result<Router> {
+/// What decides: the Router, and the links to other hosts.
+fn deciders(
+    directories: &Directories,
+    found: &Found,
+    journal: &mut Journal,
+    options: &UpOptions,
+    errands: mpsc::UnboundedSender<Errand>,
+) -> Result<(Router, Option<Hosts>)> {
+    let keys = Keys::read_or_make(directories)?;
+    let recorded = &found.recorded;
+    let router = new_router(recorded, &keys, options)?;
+    let hosts = hosts::open(&keys, journal, recorded, &options.underlay, errands)?;
+    Ok((router, hosts))
+}
+
+fn new_router(recorded: &Recorded, keys: &Keys, options: &UpOptions) -> Result<Router> {
     let config = RouterConfig {
         flow_limits: FlowLimits::for_slots(slots_max(options)),
         aggregates: !options.decide_every_flow,
-        ..RouterConfig::new(recorded.network_key, Ipv4Block::DEFAULT)
+        ..router_config(recorded.membership.as_ref(), keys, recorded.network_key)
     };
     Ok(Router::new(config, u64::from_ne_bytes(random()?), now()))
 }
@@ -232,7 +287,7 @@ async fn owners(
     owners.await.unwrap_or_default()
 }
 
-async fn serve_until_told(world: &Arc<World>, events: EventStream) -> Result<()> {
+async fn serve_until_told(world: &Arc<World>, events: EventStream) -> Result<Ending> {
     let keeper_lost = Arc::new(Notify::new());
     let (lost, told) = (keeper_lost.clone(), world.clone());
     keeper_events::listen(world.clone(), events, move |error| {
@@ -252,11 +307,15 @@ async fn serve_until_told(world: &Arc<World>, events: EventStream) -> Result<()>
         "the host is up"
     );
     tokio::select! {
-        outcome = control::serve(world.clone(), listener, down.clone()) => return outcome,
+        outcome = control::serve(world.clone(), listener, down.clone()) => outcome?,
         _ = terminate.recv() => tracing::info!("ending; instances and flows go on"),
         _ = interrupt.recv() => tracing::info!("ending; instances and flows go on"),
         () = keeper_lost.notified() => bail!("the keeper ended; start the daemon again"),
         () = down.notified() => {}
+        () = world.start_again.notified() => {
+            tracing::info!("starting again as another host");
+            return Ok(Ending::Again);
+        }
     }
-    Ok(())
+    Ok(Ending::Over)
 }

@@ -2,7 +2,7 @@
 
 use crate::directories::Directories;
 use crate::flow_watch::Watchers;
-use crate::journal::Journal;
+use crate::journal::{Entry, Journal};
 use crate::networks::Networks;
 use crate::router_thread::RouterHandle;
 use anyhow::{Context, Result};
@@ -13,6 +13,7 @@ use margay_core::port::{Input, InstancePlan};
 use margay_keeper::KeeperClient;
 use margay_resolver::ResolverHandle;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,6 +47,12 @@ pub struct World {
     pub networks: Networks,
     /// Whether an operator ends the host: then the keeper ends too, as it should.
     pub ending: AtomicBool,
+    /// The network that this host belongs to, if it does.
+    pub network: Option<Entry>,
+    /// Where other hosts reach this one, if they shall.
+    pub underlay: Vec<SocketAddr>,
+    /// Told when the daemon shall start again, as who the host is from now on.
+    pub start_again: Notify,
 }
 
 /// Locks a mutex whose data stays whole even if a holder panicked.

@@ -10,6 +10,9 @@
 
 mod inside;
 mod netlink;
+mod route;
+
+pub use route::{Route, route_to};
 
 use margay_core::address::InstanceAddresses;
 use margay_core::composition::Egress;
@@ -19,7 +22,7 @@ use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// The MTU of every instance of a network, in bytes: what any path between two hosts carries in
@@ -73,6 +76,9 @@ pub enum NetworkError {
     /// An address of the instance never became its own.
     #[error("the kernel delivers no packets to {0} though lo holds it; try again")]
     NotDelivered(Ipv6Addr),
+    /// No route leads there.
+    #[error("no route leads to {0}; add one, as `ip route` shows them")]
+    NoRoute(IpAddr),
     /// The kernel refused a request.
     #[error("cannot {action} {device}: {source}; the daemon must be root in its namespace")]
     Request {

@@ -1,5 +1,6 @@
 //! The journal's tables: what each record writes, and all that is read from them at a start.
 
+use super::membership::{self, RecordedMembership};
 use super::random;
 use anyhow::{Context, Result};
 use margay_core::address::InstanceAddresses;
@@ -21,7 +22,7 @@ const INSTANCES: TableDefinition<u64, &[u8]> = TableDefinition::new("instances")
 /// Instances that an operator drained.
 pub const DRAINED: TableDefinition<u64, ()> = TableDefinition::new("drained");
 /// Addresses of removed instances, until their quarantine is over.
-const QUARANTINE: TableDefinition<u64, &[u8]> = TableDefinition::new("quarantine");
+pub(super) const QUARANTINE: TableDefinition<u64, &[u8]> = TableDefinition::new("quarantine");
 /// Virtual IPs of services themselves, held or given up lately.
 pub const SERVICE_VIPS: TableDefinition<&str, &[u8]> = TableDefinition::new("service_vips");
 /// Where other hosts are among the location cells, by their keys.
@@ -29,7 +30,8 @@ pub const PEERS: TableDefinition<[u8; 32], u32> = TableDefinition::new("peers");
 /// The key from which the network's IPv6 prefix is drawn.
 pub const NETWORK_KEY: &str = "network_key";
 const HOST_TAG: &str = "host_tag";
-const NEXT_INSTANCE: &str = "next_instance";
+/// One above every instance number ever used.
+pub(super) const NEXT_INSTANCE: &str = "next_instance";
 /// How long a removed instance's addresses are remembered; no shorter than core's quarantine.
 const QUARANTINE_REMEMBERED: Duration = Duration::from_secs(3600);
 
@@ -54,6 +56,8 @@ pub struct Recorded {
     pub service_vips: Vec<ServiceVip>,
     /// Where other hosts are among the location cells.
     pub peers: Vec<PeerLocation>,
+    /// The network that this host belongs to, if it does.
+    pub membership: Option<RecordedMembership>,
 }
 
 /// An instance that was removed, and when.
@@ -89,20 +93,8 @@ pub(super) fn make(transaction: &WriteTransaction) -> Result<()> {
 /// Reads all that was recorded.
 pub(super) fn read(transaction: &ReadTransaction) -> Result<Recorded> {
     let meta = transaction.open_table(META)?;
-    let key = meta
-        .get(NETWORK_KEY)?
-        .context("the journal holds no network key")?;
-    let network_key = key
-        .value()
-        .try_into()
-        .context("the network key is not 32 bytes")?;
-    let tag = meta
-        .get(HOST_TAG)?
-        .context("the journal holds no host tag")?;
-    let tag = tag
-        .value()
-        .try_into()
-        .context("the host tag is not 4 bytes")?;
+    let network_key = drawn(&meta, NETWORK_KEY)?;
+    let tag = drawn(&meta, HOST_TAG)?;
     let next = meta
         .get(NEXT_INSTANCE)?
         .map(|v| decode(v.value()))
@@ -117,6 +109,7 @@ pub(super) fn read(transaction: &ReadTransaction) -> Result<Recorded> {
         quarantined: Vec::new(),
         service_vips: Vec::new(),
         peers: Vec::new(),
+        membership: membership::read(transaction)?,
     };
     for row in transaction.open_table(COMPOSITIONS)?.iter()? {
         recorded.compositions.push(decode(row?.1.value())?);
@@ -159,6 +152,17 @@ pub(super) fn read(transaction: &ReadTransaction) -> Result<Recorded> {
         });
     }
     Ok(recorded)
+}
+
+/// What this host drew once.
+fn drawn<const N: usize>(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &str,
+) -> Result<[u8; N]> {
+    let drawn = meta.get(name)?;
+    let drawn = drawn.with_context(|| format!("the journal holds no {name}"))?;
+    let drawn = drawn.value().try_into();
+    drawn.with_context(|| format!("the journal's {name} is not {N} bytes"))
 }
 
 /// Writes one record down.

@@ -28,8 +28,15 @@ const SCRAPE_MAX: Duration = Duration::from_secs(10);
 /// How long to wait after a failed accept: mostly for descriptors to be free again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Listens at `address`.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
+/// Listens at `address`, if there is one.
+pub async fn bind_if_wanted(address: Option<SocketAddr>) -> Result<Option<TcpListener>> {
+    match address {
+        Some(address) => bind(address).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
     let listener = TcpListener::bind(address).await;
     listener.with_context(|| format!("cannot serve metrics at {address}; choose another --metrics"))
 }

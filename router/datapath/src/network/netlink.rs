@@ -7,7 +7,7 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::{RouteMessage, RouteType};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 
 /// A connection to the kernel's network configuration in one namespace.
@@ -158,6 +158,25 @@ impl Netlink {
                 Err(NetworkError::request(action, "lo", error))
             }
         }
+    }
+
+    /// Answers by which route a packet to `address` leaves.
+    pub(super) async fn route_of(&self, address: IpAddr) -> Result<RouteMessage, NetworkError> {
+        let mut question = match address {
+            IpAddr::V4(v4) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(v4, 32)
+                .build(),
+            IpAddr::V6(v6) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(v6, 128)
+                .build(),
+        };
+        // A question names only its destination.
+        question.header.kind = RouteType::Unspec;
+        let found = self.0.route().get(question).execute().try_next().await;
+        let found = found.map_err(|error| {
+            NetworkError::request("find a route on", &format!("the way to {address}"), error)
+        })?;
+        found.ok_or(NetworkError::NoRoute(address))
     }
 
     /// Adds a route.

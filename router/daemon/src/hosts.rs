@@ -1,0 +1,381 @@
+//! This host among others: who they are, and the links to them.
+//!
+//! The router thread owns a [`Hosts`]: what comes by the host link goes through it, what the Router
+//! wants sent leaves by it, and what takes time is an [`Errand`] that others run.
+
+mod admission;
+pub mod commands;
+mod errand;
+pub mod founding;
+pub mod identity;
+pub mod joining;
+mod payload;
+mod renewal;
+mod roster;
+mod secret_file;
+
+pub use errand::{Errand, run as run_errands};
+pub use secret_file::make as make_secret_file;
+
+use crate::journal::{Journal, MembershipRecord, Recorded, random};
+use crate::router_thread::now;
+use anyhow::{Context, Result};
+use identity::{Identity, Keys};
+use margay_core::admission::{Issuer, Membership, NetworkId};
+use margay_core::host::HostId;
+use margay_core::moment::Moment;
+use margay_core::peer::PeerInput;
+use margay_core::wall_time::WallTime;
+use margay_core::way::Path;
+use margay_datapath::datapath::Datapath;
+use margay_datapath::host_link::socket::LinkSocket;
+use margay_datapath::host_link::{
+    self, HostLink, HostLinkConfig, HostLinkLimits, LinkDrops, NetworkSecret, NoiseKey, Output,
+    Party, sealed::Statement,
+};
+use payload::Kind;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc;
+
+/// Datagrams taken before first packets and commands get their turn again.
+const DATAGRAM_BATCH: usize = 64;
+
+/// How often certificates are looked at: they last for days.
+const LOOK_AT_CERTIFICATES: Duration = Duration::from_secs(60);
+
+/// A link that works.
+#[derive(Clone, Debug)]
+struct Linked {
+    /// Where the other host is.
+    address: SocketAddr,
+    /// How packets get there, once it is found out.
+    path: Option<Path>,
+}
+
+/// Why a link does not work, as the other host said.
+type Refusals = BTreeMap<HostId, String>;
+
+/// This host's links, and what it knows of the members of its network.
+pub struct Hosts {
+    own: Identity,
+    membership: Membership,
+    issuer: Option<Issuer>,
+    link: HostLink,
+    socket: LinkSocket,
+    links: BTreeMap<HostId, Linked>,
+    refusals: Refusals,
+    /// Whose refusal was logged last, and why: who comes again is refused again.
+    refused: BTreeMap<NoiseKey, String>,
+    /// Devices from which the kernel takes other hosts' packets.
+    devices: BTreeSet<u32>,
+    /// What the Router is to be told.
+    inputs: VecDeque<PeerInput>,
+    /// Unbounded as a type, bounded in fact: a handful for each handshake, which are few a second.
+    errands: mpsc::UnboundedSender<Errand>,
+    /// When to look at certificates next.
+    look_at: Moment,
+    asked_to_renew: Option<WallTime>,
+}
+
+/// What [`Hosts`] begins with.
+struct Beginning {
+    own: Identity,
+    membership: Membership,
+    issuer: Option<Issuer>,
+    socket: LinkSocket,
+    seed: [u8; 32],
+    errands: mpsc::UnboundedSender<Errand>,
+}
+
+/// Opens the links of this host, if it belongs to a network and others shall reach it.
+///
+/// A host whose certificate does not hold any more goes on alone, with the addresses that it has.
+pub fn open(
+    keys: &Keys,
+    journal: &mut Journal,
+    recorded: &Recorded,
+    underlay: &[SocketAddr],
+    errands: mpsc::UnboundedSender<Errand>,
+) -> Result<Option<Hosts>> {
+    let (Some(recorded), Some(first)) = (&recorded.membership, underlay.first()) else {
+        return Ok(None);
+    };
+    let epoch = journal.raise_epoch()?;
+    let opened = Identity::open(keys.clone(), recorded, underlay.to_vec(), epoch);
+    let (own, membership, issuer) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::error!("this host has no link to others: {error:#}");
+            return Ok(None);
+        }
+    };
+    if let Some(issuer) = &issuer {
+        let issued = MembershipRecord::IssuedInAll(issuer.records().collect());
+        journal.commit_membership(&[issued])?;
+    }
+    let socket = LinkSocket::open(first.port());
+    let beginning = Beginning {
+        own,
+        membership,
+        issuer,
+        socket: socket.with_context(|| format!("cannot open UDP port {}", first.port()))?,
+        seed: random()?,
+        errands,
+    };
+    Hosts::new(beginning, now()).map(Some)
+}
+
+impl Hosts {
+    /// Begins to look for the members that are known.
+    fn new(beginning: Beginning, now: Moment) -> Result<Hosts> {
+        let Beginning {
+            own,
+            membership,
+            issuer,
+            socket,
+            seed,
+            errands,
+        } = beginning;
+        let network = own.entry.network;
+        let host = own.keys.host.public();
+        let known = membership
+            .member(&host)
+            .context("this host is no member of its own network")?;
+        let config = HostLinkConfig {
+            private_key: own.keys.link.clone(),
+            network: NetworkSecret(network.link_psk()),
+            epoch: own.epoch,
+            introduction: Statement::new(known.introduction.clone())?,
+            limits: HostLinkLimits::default(),
+        };
+        let mut hosts = Hosts {
+            own,
+            membership,
+            issuer,
+            link: HostLink::new(config, seed, now),
+            socket,
+            links: BTreeMap::new(),
+            refusals: Refusals::new(),
+            refused: BTreeMap::new(),
+            devices: BTreeSet::new(),
+            inputs: VecDeque::new(),
+            errands,
+            look_at: now,
+            asked_to_renew: None,
+        };
+        hosts.look_for_all(now);
+        Ok(hosts)
+    }
+
+    /// Takes datagrams that wait, up to a batch; what is left makes the next wait return at once.
+    pub fn receive(&mut self, now: Moment) -> Result<()> {
+        for _ in 0..DATAGRAM_BATCH {
+            let received = self.socket.receive();
+            let Some((from, datagram)) = received.context("cannot read the host link's socket")?
+            else {
+                break;
+            };
+            let received = host_link::Input::Received { from, datagram };
+            self.link.handle_input(received, now);
+            self.settle(now);
+        }
+        Ok(())
+    }
+
+    /// Sends one of the Router's frames.
+    pub fn send_frame(&mut self, to: HostId, frame: &[u8], now: Moment) {
+        self.send(to, Kind::ServiceFrame, frame, now);
+        self.settle(now);
+    }
+
+    /// Does what time asks for.
+    pub fn handle_timeout(&mut self, now: Moment) {
+        if self.link.poll_timeout().is_some_and(|due| due <= now) {
+            self.link.handle_timeout(now);
+        }
+        if self.look_at <= now {
+            self.look_at = now + LOOK_AT_CERTIFICATES;
+            self.look_at_certificates(now);
+        }
+        self.settle(now);
+    }
+
+    /// When to call [`Hosts::handle_timeout`].
+    pub fn poll_timeout(&self) -> Moment {
+        let link = self.link.poll_timeout();
+        link.map_or(self.look_at, |due| due.min(self.look_at))
+    }
+
+    /// What the Router is to be told. Poll after everything else.
+    pub fn poll_input(&mut self) -> Option<PeerInput> {
+        self.inputs.pop_front()
+    }
+
+    /// Which network.
+    pub fn network(&self) -> NetworkId {
+        self.own.entry.network
+    }
+
+    /// What the link dropped.
+    pub fn drops(&self) -> &LinkDrops {
+        self.link.drops()
+    }
+
+    /// Takes note of how packets get to a host whose link is up at `address`, and has the kernel take
+    /// that host's packets from the device of the path.
+    pub fn path_found(
+        &mut self,
+        host: HostId,
+        address: SocketAddr,
+        path: Path,
+        datapath: &mut Datapath,
+    ) {
+        let linked = self.links.get_mut(&host);
+        let Some(linked) = linked.filter(|linked| linked.address == address) else {
+            return;
+        };
+        let (Path::Plain { ifindex, .. } | Path::Encapsulated { ifindex, .. }) = path;
+        if !self.devices.contains(&ifindex) {
+            if let Err(error) = datapath.attach_underlay(ifindex) {
+                tracing::error!(%error, host = host.short(), "no packets go to this host");
+                return;
+            }
+            self.devices.insert(ifindex);
+        }
+        linked.path = Some(path);
+        self.inputs.push_back(PeerInput::Up { host, path });
+    }
+
+    fn look_for_all(&mut self, now: Moment) {
+        if let Some(sponsor) = self.own.entry.sponsor.clone() {
+            self.set_peer(sponsor.host, sponsor.link_key, sponsor.addresses, now);
+        }
+        let members = self.membership.members();
+        let hosts: Vec<HostId> = members.map(|member| member.certificate.host).collect();
+        for host in hosts {
+            self.look_for(host, now);
+        }
+        self.settle(now);
+    }
+
+    /// Wants a link to a member.
+    fn look_for(&mut self, host: HostId, now: Moment) {
+        if let Some(member) = self.membership.member(&host) {
+            let contact = member.contact.clone();
+            self.set_peer(host, contact.link_key.0, contact.addresses, now);
+        }
+    }
+
+    fn set_peer(&mut self, host: HostId, key: [u8; 32], addresses: Vec<SocketAddr>, now: Moment) {
+        if host != self.own.keys.host.public() {
+            let noise_key = NoiseKey::from_bytes(key);
+            let wanted = host_link::Input::SetPeer {
+                host,
+                noise_key,
+                addresses,
+            };
+            self.link.handle_input(wanted, now);
+        }
+    }
+
+    fn send(&mut self, to: HostId, kind: Kind, content: &[u8], now: Moment) {
+        let payload = payload::seal(kind, content);
+        self.link
+            .handle_input(host_link::Input::Send { to, payload }, now);
+    }
+
+    /// Carries out all that the link wants done. Call after each visit.
+    pub fn settle(&mut self, now: Moment) {
+        while let Some(output) = self.link.poll_output() {
+            self.carry_out(output, now);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output, now: Moment) {
+        match output {
+            Output::Transmit { to, datagram } => self.socket.send(to, &datagram),
+            Output::Introduced {
+                exchange,
+                from,
+                noise_key,
+                introduction,
+            } => self.introduced(exchange, from, noise_key, introduction.as_bytes(), now),
+            Output::Answered {
+                by: Party::Host(host),
+                answer,
+            } => self.answered(host, answer.as_bytes(), now),
+            Output::Refused {
+                by: Party::Host(host),
+                reason,
+            } => self.was_refused(host, reason),
+            Output::Up { host, address } => {
+                self.refusals.remove(&host);
+                tracing::info!(host = %self.name_of(&host), %address, "a link is up");
+                self.found_at(host, address);
+                self.tell_all(host, now);
+            }
+            Output::Roamed { host, address } => self.found_at(host, address),
+            Output::Down { host, reason } => {
+                let reason = reason.name();
+                tracing::info!(host = %self.name_of(&host), reason, "a link is down");
+                self.links.remove(&host);
+                self.inputs.push_back(PeerInput::Down { host });
+            }
+            Output::Deliver { from, payload } => self.deliver(from, &payload, now),
+            // Only a newcomer asks an address, and it is no member yet.
+            Output::Answered { .. } | Output::Refused { .. } | Output::Unanswered { .. } => {}
+        }
+    }
+
+    fn found_at(&mut self, host: HostId, address: SocketAddr) {
+        let path = None;
+        self.links.insert(host, Linked { address, path });
+        self.run(Errand::FindPath { host, address });
+    }
+
+    fn deliver(&mut self, from: HostId, payload: &[u8], now: Moment) {
+        match payload::open(payload) {
+            Some((Kind::ServiceFrame, frame)) => {
+                let frame = frame.to_vec();
+                self.inputs.push_back(PeerInput::Frame { from, frame });
+            }
+            Some((Kind::Introduction, introduction)) => self.heard_of(from, introduction, now),
+            Some((Kind::Revocation, revocation)) => self.heard_revocation(from, revocation, now),
+            Some((Kind::RenewalRequest, request)) => self.renewal_wanted(from, request),
+            Some((Kind::RenewalAnswer, answer)) => self.renewal_answered(from, answer, now),
+            Some((Kind::Membership | Kind::Catalog, _)) | None => {
+                tracing::debug!(from = from.short(), "a payload that nobody here reads");
+            }
+        }
+    }
+
+    fn run(&self, errand: Errand) {
+        if self.errands.send(errand).is_err() {
+            tracing::debug!("an errand came after the daemon's end");
+        }
+    }
+
+    /// What to call a host in a log.
+    fn name_of(&self, host: &HostId) -> String {
+        let member = self.membership.member(host);
+        member.map_or_else(
+            || host.short(),
+            |member| member.certificate.name.to_string(),
+        )
+    }
+}
+
+impl AsFd for Hosts {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The time of day.
+pub fn wall_time() -> WallTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    WallTime::from_unix_seconds(since.unwrap_or_default().as_secs())
+}

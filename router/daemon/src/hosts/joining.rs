@@ -1,0 +1,121 @@
+//! Joining a network: one question to the issuer that a token names, and its answer.
+
+use super::errand::commit;
+use super::founding::ensure_free;
+use super::identity::Keys;
+use super::wall_time;
+use crate::journal::{Entry, MembershipRecord, Sponsor, random};
+use crate::router_thread::now;
+use crate::world::{World, lock};
+use anyhow::{Context, Result, bail};
+use margay_core::admission::{Membership, Token, ask_to_join, read_answer};
+use margay_core::host::OriginEpoch;
+use margay_core::name::HostName;
+use margay_datapath::host_link::sealed::Statement;
+use margay_datapath::host_link::socket::LinkSocket;
+use margay_datapath::host_link::{
+    self, HostLink, HostLinkConfig, HostLinkLimits, NetworkSecret, NoiseKey, Output,
+};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::{Value, json};
+use std::os::fd::AsFd;
+use std::time::Duration;
+use tokio::task::spawn_blocking;
+
+/// Asks the issuer that `token` names to let this host in as `name`; the daemon starts again as a
+/// member.
+pub async fn join(world: &World, token: Token, name: HostName) -> Result<Value> {
+    ensure_free(world).await?;
+    let keys = Keys::read_or_make(&world.directories)?;
+    let journal = world.journal.clone();
+    let epoch = spawn_blocking(move || lock(&journal).raise_epoch()).await??;
+    let (asked, asking) = (token.clone(), keys.clone());
+    let answer = spawn_blocking(move || ask(&asked, &asking, &name, epoch)).await??;
+    let credential = read_answer(answer.as_bytes())?;
+    let known = Membership::new(token.network);
+    let verified = credential.verify(token.network, known.revocations(), wall_time());
+    let certificate = verified.context("what the issuer gave to this host does not hold")?;
+    if certificate.host != keys.host.public() {
+        bail!("the issuer gave to this host what is another host's; ask for a new token");
+    }
+    let block = certificate.blocks.first();
+    let entry = Entry {
+        network: token.network,
+        name: certificate.name.clone(),
+        site: certificate.site.clone(),
+        roles: certificate.roles.clone(),
+        block: *block.context("the issuer granted no addresses")?,
+        issuer: None,
+        sponsor: Some(Sponsor {
+            host: token.issuer,
+            link_key: token.link_key.0,
+            addresses: token.addresses,
+        }),
+    };
+    let said = format!(
+        "this host is {} in network {}, with the addresses of {}",
+        entry.name,
+        entry.network.short(),
+        entry.block
+    );
+    let entered = MembershipRecord::Entered(Box::new(entry), credential.to_bytes());
+    commit(world, vec![entered])
+        .await
+        .context("this host has not joined")?;
+    Ok(json!(said))
+}
+
+/// Asks at all of the token's addresses; the first answer counts.
+fn ask(token: &Token, keys: &Keys, name: &HostName, epoch: OriginEpoch) -> Result<Statement> {
+    let mut socket = LinkSocket::open(0).context("cannot open a socket")?;
+    let config = HostLinkConfig {
+        private_key: keys.link.clone(),
+        network: NetworkSecret(token.network.link_psk()),
+        epoch,
+        introduction: Statement::default(),
+        limits: HostLinkLimits::default(),
+    };
+    let mut link = HostLink::new(config, random()?, now());
+    let introduction = ask_to_join(&keys.host, keys.link_key(), token, name);
+    let introduction = Statement::new(introduction)?;
+    for to in &token.addresses {
+        let introduce = host_link::Input::Introduce {
+            to: *to,
+            noise_key: NoiseKey::from_bytes(token.link_key.0),
+            introduction: introduction.clone(),
+        };
+        link.handle_input(introduce, now());
+    }
+    loop {
+        while let Some(output) = link.poll_output() {
+            match output {
+                Output::Transmit { to, datagram } => socket.send(to, &datagram),
+                Output::Answered { answer, .. } => return Ok(answer),
+                Output::Refused { reason, .. } => bail!("the issuer refuses this host: {reason}"),
+                // Each address has its own patience, and none more than the others.
+                _ => {}
+            }
+        }
+        let Some(due) = link.poll_timeout() else {
+            let addresses = token.addresses.iter().map(ToString::to_string);
+            bail!(
+                "the issuer does not answer at {}; see that its daemon runs, that it has not a new \
+                 key, and that UDP gets there",
+                addresses.collect::<Vec<_>>().join(", ")
+            );
+        };
+        wait(&socket, due.since(now()))?;
+        while let Some((from, datagram)) = socket.receive()? {
+            link.handle_input(host_link::Input::Received { from, datagram }, now());
+        }
+        link.handle_timeout(now());
+    }
+}
+
+fn wait(socket: &LinkSocket, at_most: Duration) -> Result<()> {
+    // Rounded up: waking early would only mean to wait once more.
+    let patience = PollTimeout::try_from(at_most + Duration::from_millis(1));
+    let mut waited = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    poll(&mut waited, patience.unwrap_or(PollTimeout::MAX)).context("cannot wait for an answer")?;
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! Payloads of the host link: one byte says what follows.
+
+/// What a payload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// A datagram of the site's membership.
+    Membership = 1,
+    /// A service frame.
+    ServiceFrame = 2,
+    /// A message of the catalog.
+    Catalog = 3,
+    /// How a member introduces itself, passed on.
+    Introduction = 4,
+    /// That a host was taken out, passed on.
+    Revocation = 5,
+    /// A member asks its issuer for its next certificate.
+    RenewalRequest = 6,
+    /// The issuer's answer.
+    RenewalAnswer = 7,
+}
+
+impl Kind {
+    const ALL: [Kind; 7] = [
+        Kind::Membership,
+        Kind::ServiceFrame,
+        Kind::Catalog,
+        Kind::Introduction,
+        Kind::Revocation,
+        Kind::RenewalRequest,
+        Kind::RenewalAnswer,
+    ];
+}
+
+/// Puts the kind before what is sent.
+pub fn seal(kind: Kind, content: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(1 + content.len());
+    payload.push(kind as u8);
+    payload.extend_from_slice(content);
+    payload
+}
+
+/// Tells what came; `None` for what only a newer version knows.
+pub fn open(payload: &[u8]) -> Option<(Kind, &[u8])> {
+    let (number, content) = payload.split_first()?;
+    let kind = Kind::ALL.into_iter().find(|kind| *kind as u8 == *number)?;
+    Some((kind, content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_told_apart_and_others_are_left_alone() {
+        for kind in Kind::ALL {
+            assert_eq!(open(&seal(kind, b"x")), Some((kind, &b"x"[..])));
+        }
+        assert_eq!(open(&[]), None);
+        assert_eq!(open(&[0, 1]), None);
+        assert_eq!(open(&[200]), None);
+    }
+}

@@ -1,0 +1,109 @@
+//! Who gets in, who does not, and who is taken out: told in one line on both sides.
+
+use crate::site::{
+    Family, complaint, create, hosts, invite, join, links, network, said, until_linked,
+    until_links, until_logged,
+};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+#[test]
+fn three_hosts_become_a_network_in_which_each_is_linked_to_all() {
+    let names = ["a", "b", "c"];
+    let lab = network(&names, &[Family::V4, Family::V6]);
+    let table = said(lab.host("a"), &["members"]);
+    assert!(table.contains("gateway issuer"), "{table}");
+    for block in ["100.64.0.0/20", "100.64.16.0/20", "100.64.32.0/20"] {
+        assert!(table.contains(block), "{block} is not in\n{table}");
+    }
+
+    // Who comes back knows the others, also those that are not its issuer.
+    let lab = lab;
+    lab.host("c").stop_daemon().unwrap();
+    let down = [("a", "self"), ("b", "up"), ("c", "down")];
+    let down = down.map(|(host, link)| (host.to_owned(), link.to_owned()));
+    until_links(&lab, "a", &BTreeMap::from(down));
+    lab.start_daemon("c").unwrap();
+    for name in names {
+        until_linked(&lab, name, &names);
+    }
+}
+
+#[test]
+fn only_whole_fresh_tokens_of_a_known_invitation_let_a_host_in() {
+    let lab = hosts(&["a", "b", "c"], &[Family::V4]);
+    let alone = complaint(lab.host("a"), &["members"]);
+    assert!(alone.contains("belongs to no network"), "{alone}");
+    create(&lab, "a");
+    let refused =
+        |host: &str, token: &str| complaint(lab.host(host), &["join", token, "--name", host]);
+
+    let token = invite(&lab, "a", &[]);
+    let damaged = token.replace('a', "b");
+    assert!(refused("b", &damaged).contains("damaged"));
+
+    join(&lab, "b", &token);
+    until_linked(&lab, "a", &["a", "b"]);
+    let used_up = refused("c", &token);
+    assert!(used_up.contains("used as often as it may be"), "{used_up}");
+    assert_eq!(used_up.lines().count(), 1, "{used_up}");
+    until_logged(&lab, "a", &["refused", "token is used up"]);
+
+    let brief = invite(&lab, "a", &["--lifetime", "1s"]);
+    std::thread::sleep(Duration::from_secs(2));
+    let expired = refused("c", &brief);
+    assert!(expired.contains("token has expired"), "{expired}");
+    until_logged(&lab, "a", &["refused", "token expired at"]);
+
+    let taken = invite(&lab, "a", &[]);
+    let taken = complaint(lab.host("c"), &["join", &taken, "--name", "b"]);
+    assert!(taken.contains("has this host's name"), "{taken}");
+    assert_eq!(links(lab.host("a")).len(), 2);
+}
+
+#[test]
+fn revoked_host_is_hung_up_on_by_all_and_may_come_back_by_a_new_token() {
+    let names = ["a", "b", "c"];
+    let lab = network(&names, &[Family::V4]);
+
+    said(lab.host("a"), &["revoke", "c"]);
+
+    until_linked(&lab, "a", &["a", "b"]);
+    until_linked(&lab, "b", &["a", "b"]);
+    until_logged(&lab, "b", &["no member any more", "was revoked"]);
+    until_logged(&lab, "c", &["was refused", "taken out of the network"]);
+    let by_b = complaint(lab.host("b"), &["revoke", "a"]);
+    assert!(by_b.contains("is no issuer"), "{by_b}");
+
+    let token = invite(&lab, "a", &[]);
+    join(&lab, "c", &token);
+    for name in names {
+        until_linked(&lab, name, &names);
+    }
+}
+
+#[test]
+fn host_that_runs_something_does_not_join() {
+    let lab = hosts(&["a", "b"], &[Family::V4]);
+    create(&lab, "a");
+    let token = invite(&lab, "a", &[]);
+    let composition = "name = \"shop\"\nversion = 1\n\
+        [automaton.idle]\ncommand = [\"sleep\", \"1000\"]\n";
+    lab.host("b").apply(composition).unwrap();
+    let busy = complaint(lab.host("b"), &["join", &token, "--name", "b"]);
+    assert!(busy.contains("margay delete"), "{busy}");
+    let again = complaint(
+        lab.host("a"),
+        &[
+            "network",
+            "create",
+            "--root",
+            "/other.key",
+            "--name",
+            "a",
+            "--site",
+            "x",
+        ],
+    );
+    assert!(again.contains("belongs to network"), "{again}");
+}
