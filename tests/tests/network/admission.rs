@@ -39,8 +39,9 @@ fn only_whole_fresh_tokens_of_a_known_invitation_let_a_host_in() {
         |host: &str, token: &str| complaint(lab.host(host), &["join", token, "--name", host]);
 
     let token = invite(&lab, "a", &[]);
-    let damaged = token.replace('a', "b");
-    assert!(refused("b", &damaged).contains("damaged"));
+    let cut = token.len() - 1;
+    let damaged = &token[..cut];
+    assert!(refused("b", damaged).contains("damaged"));
 
     join(&lab, "b", &token);
     until_linked(&lab, "a", &["a", "b"]);
@@ -87,7 +88,7 @@ fn host_that_runs_something_does_not_join() {
     let lab = hosts(&["a", "b"], &[Family::V4]);
     create(&lab, "a");
     let token = invite(&lab, "a", &[]);
-    let composition = "name = \"shop\"\nversion = 1\n\
+    let composition = "[composition]\nname = \"shop\"\nversion = 1\n\
         [automaton.idle]\ncommand = [\"sleep\", \"1000\"]\n";
     lab.host("b").apply(composition).unwrap();
     let busy = complaint(lab.host("b"), &["join", &token, "--name", "b"]);
@@ -98,7 +99,7 @@ fn host_that_runs_something_does_not_join() {
             "network",
             "create",
             "--root",
-            "/other.key",
+            "/media/other.key",
             "--name",
             "a",
             "--site",

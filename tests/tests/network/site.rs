@@ -11,6 +11,9 @@ pub const SOON: Duration = Duration::from_secs(20);
 /// The port of every host link.
 pub const PORT: u16 = 7400;
 
+/// Where the root key is written: in the host's own files.
+pub const ROOT: &str = "/media/root.key";
+
 /// Hosts a, b and so on in Paris, whose daemons run alone.
 ///
 /// ```text
@@ -64,14 +67,7 @@ pub fn network(names: &[&str], families: &[Family]) -> Lab {
 /// Founds a network by a host.
 pub fn create(lab: &Lab, host: &str) {
     let words = [
-        "network",
-        "create",
-        "--root",
-        "/root.key",
-        "--name",
-        host,
-        "--site",
-        "paris",
+        "network", "create", "--root", ROOT, "--name", host, "--site", "paris",
     ];
     said(lab.host(host), &words);
 }
