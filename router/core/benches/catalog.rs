@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const SERVICES: u32 = 100_000;
@@ -66,7 +67,7 @@ fn catalog(host: u8) -> Catalog {
 }
 
 /// One service with one instance.
-fn instance(host: u8, number: u32, load: u32) -> Instance {
+fn instance(host: u8, number: u32, flows: u32) -> Instance {
     let vip = |base: u32| VirtualIp {
         v4: Ipv4Addr::from_bits(base + number),
         v6: Ipv6Addr::from_bits(u128::from(base) << 96 | u128::from(number)),
@@ -92,7 +93,9 @@ fn instance(host: u8, number: u32, load: u32) -> Instance {
         ports: BTreeMap::from([("http".to_owned(), http)]),
         takes_flows: true,
         weight: 100,
-        load,
+        flows,
+        processor: 0,
+        ordinal: NonZeroU32::MIN,
         generation: Generation(1),
     }
 }

@@ -44,7 +44,9 @@ pub use compositions::{COMPOSITION_BYTES_MAX, COMPOSITIONS_MAX, SignedCompositio
 pub use drops::CatalogDrop;
 pub use origin::{AHEAD_MAX, EARLIER_KEPT, EARLIER_SETTLES};
 pub use record::RECORD_BYTES_MAX;
-pub use repair::{ANSWER_BYTES_MAX, ANSWERS_A_ROUND, ASK_BYTES_MAX, REPAIR_EVERY};
+pub use repair::{
+    ANSWER_BYTES_MAX, ANSWERED_BYTES_MAX, ANSWERS_A_ROUND, ASK_BYTES_MAX, REPAIR_EVERY,
+};
 pub use statement::{
     Binding, CREDENTIAL_BYTES_MAX, Generation, GivenBy, Identity, Instance, Key, PORTS_MAX,
     Service, ServiceVip, Statement,
@@ -65,6 +67,10 @@ pub struct CatalogLimits {
     pub bytes: usize,
     /// What one origin's may.
     pub bytes_of_one_origin: usize,
+    /// How full a published message gets; one record or composition alone may be longer.
+    pub published_bytes: usize,
+    /// An answer ends behind the record or composition with which it reaches this.
+    pub answered_bytes: usize,
     /// How long a record that takes something back is kept: far longer than partitions last. Should
     /// one last longer still, the origin's sum tells what is no longer so.
     pub taken_back_kept: Duration,
@@ -76,6 +82,8 @@ impl Default for CatalogLimits {
         CatalogLimits {
             bytes: 192 << 20,
             bytes_of_one_origin: 80 << 20,
+            published_bytes: GOSSIP_BYTES_MAX,
+            answered_bytes: ANSWERED_BYTES_MAX,
             taken_back_kept: Duration::from_secs(8 * 3_600),
         }
     }

@@ -72,6 +72,19 @@ pub struct Automaton {
     pub on: Vec<HostName>,
 }
 
+impl Composition {
+    /// With the automatons at `host` for which no other is named: wherever it is read then, it says
+    /// where they are.
+    pub fn placed_at(mut self, host: &HostName) -> Self {
+        for automaton in self.automatons.values_mut() {
+            if automaton.on.is_empty() {
+                automaton.on.push(host.clone());
+            }
+        }
+        self
+    }
+}
+
 impl Automaton {
     /// The host that an instance runs on, if any is named.
     pub fn host_of(&self, ordinal: u32) -> Option<&HostName> {

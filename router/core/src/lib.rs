@@ -29,6 +29,7 @@ pub mod membership;
 pub mod moment;
 pub mod name;
 pub mod names;
+pub mod neighbourhood;
 pub mod packet;
 pub mod peer;
 pub mod permission;

@@ -18,7 +18,7 @@ use crate::id::{EndpointIndex, InstanceId, LocationIndex, RequestId, SlotIndex, 
 use crate::moment::Moment;
 use crate::name::{AutomatonName, InstanceName};
 use crate::names::NamesSnapshot;
-use crate::peer::{PeerInput, PeerLocation};
+use crate::peer::{PeerInput, PeerLocation, RemoteInstance};
 use crate::way::{Ingress, Way};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -41,6 +41,10 @@ pub enum Input {
         request: RequestId,
         composition: CompositionName,
     },
+    /// An operator of another host applied a composition; outcome: [`Output::Told`].
+    Composition(Composition),
+    /// An operator of another host deleted a composition; outcome: [`Output::Told`].
+    CompositionGone(CompositionName),
     /// An operator stops the host: every instance ends, compositions stay.
     Down { request: RequestId },
     /// An instance's namespace, device and DNS sockets exist.
@@ -176,6 +180,16 @@ pub enum Output {
     SetEpoch { cell: EpochCell, epoch: Epoch },
     /// Send a service frame to another host; it may be lost.
     SendFrame { to: HostId, frame: Vec<u8> },
+    /// Tell other hosts of an instance here, as it is to them from now on; comes only on a host that
+    /// has others, and of loads alone at most every 250 ms.
+    Instance(Arc<RemoteInstance>),
+    /// Tell other hosts that an instance here is no more.
+    InstanceGone { instance: InstanceId },
+    /// Tell whoever looks after this host what became of a composition that came from another.
+    Told {
+        composition: CompositionName,
+        outcome: Result<String, String>,
+    },
     /// Read how much of the processor instances have used; answered by [`Input::ProcessorsRead`].
     ReadProcessors(Vec<InstanceId>),
     /// Tell those who watch; comes only while somebody does, before the kernel's counters of a

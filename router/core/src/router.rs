@@ -21,6 +21,7 @@ mod recover;
 mod remote;
 mod rollout;
 mod services;
+mod telling;
 mod trust;
 mod upcall;
 pub mod view;
@@ -70,6 +71,7 @@ pub struct Router {
     errors: WaitingErrors,
     readings: processor::Readings,
     peers: Peers,
+    telling: telling::Telling,
     /// First packets that wait for other hosts' answers.
     pending: Pending,
     /// Flows of other hosts that wait for their acknowledgement.
@@ -103,6 +105,7 @@ impl Router {
             errors: WaitingErrors::new(),
             readings: processor::Readings::default(),
             peers: Peers::default(),
+            telling: telling::Telling::default(),
             pending: Pending::default(),
             accepted: Accepted::default(),
             drops: DropCounters::default(),
@@ -155,6 +158,8 @@ impl Router {
                 let outcome = self.delete(&composition, now);
                 self.respond(request, outcome);
             }
+            Input::Composition(composition) => self.apply_elsewhere(composition, now),
+            Input::CompositionGone(composition) => self.delete_elsewhere(composition, now),
             Input::Down { request } => {
                 let outcome = self.down(now);
                 self.respond(request, outcome);
@@ -201,6 +206,7 @@ impl Router {
             self.instance_timeout(instance, now);
         }
         self.processors_timeout(now);
+        self.telling_timeout(now);
         self.peers_timeout(now);
         self.pending_timeout(now);
         self.accepted.handle_timeout(now);
@@ -232,6 +238,7 @@ impl Router {
             self.names.poll_timeout(),
             self.flows.poll_timeout(),
             self.readings.poll_timeout(),
+            self.telling.poll_timeout(),
             self.peers.reacquaint_until,
             self.pending.poll_timeout(),
             self.accepted.poll_timeout(),

@@ -83,6 +83,7 @@ fn messages() -> Vec<Vec<u8>> {
         name: "shop".to_owned(),
         number: 1,
         text: Some("[composition]\nname = \"shop\"\nversion = 1\n".to_owned()),
+        applied_at: "a".to_owned(),
     };
     let mut messages = vec![
         [vec![0], gossip].concat(),
@@ -119,6 +120,7 @@ fn statements() -> Vec<(wire::key::About, wire::body::Content)> {
             transport: wire::Transport::Tcp.into(),
         }],
         generation: 1,
+        ordinal: 1,
         ..wire::Instance::default()
     };
     let vip = wire::ServiceVip {

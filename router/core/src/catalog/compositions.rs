@@ -6,6 +6,7 @@ use super::record::{Sum, VERSION};
 use crate::composition::{Composition, CompositionName};
 use crate::host::HostId;
 use crate::id::Version;
+use crate::name::HostName;
 use crate::signature::{self, PrivateKey, Purpose, SignatureError};
 use crate::wire::margay::catalog as wire;
 use crate::wire::margay::signed::Signed;
@@ -32,15 +33,34 @@ pub struct SignedComposition {
 }
 
 impl SignedComposition {
-    /// Signs a composition; `text` is what it was parsed from.
-    pub fn new(key: &PrivateKey, composition: &Composition, text: &str) -> Self {
-        let named = (&composition.name, composition.version);
-        SignedComposition::sign(key, named, Some(text.to_owned()))
+    /// Signs a composition; `text` is what it was parsed from, `applied_at` where its automatons run
+    /// for which it names no host.
+    pub fn new(
+        key: &PrivateKey,
+        composition: &Composition,
+        text: &str,
+        applied_at: &HostName,
+    ) -> Self {
+        let composition = wire::Composition {
+            version: VERSION,
+            name: composition.name.to_string(),
+            number: composition.version.0,
+            text: Some(text.to_owned()),
+            applied_at: applied_at.to_string(),
+        };
+        SignedComposition::sign(key, &composition)
     }
 
-    /// Signs that a composition is no longer so, from `version` on.
+    /// Signs that a composition is no longer so: neither `version` nor any before it.
     pub fn withdrawal(key: &PrivateKey, name: &CompositionName, version: Version) -> Self {
-        SignedComposition::sign(key, (name, version), None)
+        let withdrawal = wire::Composition {
+            version: VERSION,
+            name: name.to_string(),
+            number: version.0,
+            text: None,
+            applied_at: String::new(),
+        };
+        SignedComposition::sign(key, &withdrawal)
     }
 
     /// Its bytes, as a host keeps them.
@@ -68,26 +88,24 @@ impl SignedComposition {
         })
     }
 
-    fn sign(
-        key: &PrivateKey,
-        (name, version): (&CompositionName, Version),
-        text: Option<String>,
-    ) -> Self {
-        let composition = wire::Composition {
-            version: VERSION,
-            name: name.to_string(),
-            number: version.0,
-            text,
-        };
+    fn sign(key: &PrivateKey, composition: &wire::Composition) -> Self {
         SignedComposition {
             operator: key.public(),
-            signed: key.sign(COMPOSITION, &composition),
+            signed: key.sign(COMPOSITION, composition),
         }
     }
 }
 
-struct Held {
+/// Of two words about one composition the higher is so: a withdrawal is above the version that it
+/// ends, and below the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
     version: Version,
+    withdrawn: bool,
+}
+
+struct Held {
+    rank: Rank,
     signed: SignedComposition,
     content: Sum,
     bytes: usize,
@@ -119,11 +137,14 @@ impl Compositions {
         let Ok(name) = composition.name.parse::<CompositionName>() else {
             return Err(CatalogDrop::Unreadable);
         };
-        let version = Version(composition.number);
+        let rank = Rank {
+            version: Version(composition.number),
+            withdrawn: composition.text.is_none(),
+        };
         let content = Sum::of(&[&signed.signed.content]);
         let known = self.held.get(&name);
-        if let Some(known) = known.filter(|known| known.version >= version) {
-            let same = known.version > version || known.content == content;
+        if let Some(known) = known.filter(|known| known.rank >= rank) {
+            let same = known.rank > rank || known.content == content;
             return Err(match same {
                 true => CatalogDrop::Known,
                 false => CatalogDrop::TwoContents,
@@ -133,12 +154,12 @@ impl Compositions {
             return Err(CatalogDrop::TooManyCompositions);
         }
         let before = known.and_then(|known| known.read.clone());
-        let read = match composition.text {
-            None => None,
-            Some(text) => read(&text, &name, version).or(before),
+        let read = match rank.withdrawn {
+            true => None,
+            false => read(&composition, &name).or(before),
         };
         let held = Held {
-            version,
+            rank,
             signed,
             content,
             bytes,
@@ -161,6 +182,12 @@ impl Compositions {
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Composition>> {
         self.held.values().filter_map(|held| held.read.as_ref())
+    }
+
+    /// The version that is so, and whether it is withdrawn.
+    pub(super) fn rank(&self, name: &CompositionName) -> Option<(Version, bool)> {
+        let rank = self.held.get(name)?.rank;
+        Some((rank.version, rank.withdrawn))
     }
 
     /// What a host keeps over a restart.
@@ -190,7 +217,7 @@ impl Compositions {
             let theirs = theirs.get(name.as_str());
             theirs.is_none_or(|(version, content)| {
                 let other = *content != held.content.to_bytes();
-                *version < held.version || *version == held.version && other
+                *version < held.rank.version || *version == held.rank.version && other
             })
         };
         let lacking = self
@@ -217,16 +244,17 @@ impl Compositions {
 }
 
 /// Reads a text that must say the same name and version as its envelope.
-fn read(text: &str, name: &CompositionName, version: Version) -> Option<Arc<Composition>> {
-    let read = Composition::parse(text).ok()?;
-    let same = read.name == *name && read.version == version;
-    same.then(|| Arc::new(read))
+fn read(composition: &wire::Composition, name: &CompositionName) -> Option<Arc<Composition>> {
+    let applied_at = composition.applied_at.parse().ok()?;
+    let read = Composition::parse(composition.text.as_ref()?).ok()?;
+    let same = read.name == *name && read.version.0 == composition.number;
+    same.then(|| Arc::new(read.placed_at(&applied_at)))
 }
 
 fn entry(name: &CompositionName, held: &Held) -> wire::Held {
     wire::Held {
         name: name.to_string(),
-        version: held.version.0,
+        version: held.rank.version.0,
         content: held.content.to_bytes(),
     }
 }

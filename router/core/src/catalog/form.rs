@@ -12,6 +12,7 @@ use crate::wire::margay::catalog as wire;
 use crate::wire::margay::signed::Signed;
 use prost::Message;
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 /// The longest name of a port: a DNS label (RFC 1035 section 2.3.4), as in SRV.
 const PORT_NAME_BYTES_MAX: usize = 63;
@@ -168,7 +169,9 @@ fn write_instance(instance: &Instance) -> wire::Instance {
         ports: instance.ports.iter().map(port).collect(),
         takes_flows: instance.takes_flows,
         weight: instance.weight,
-        load: instance.load,
+        flows: instance.flows,
+        processor: instance.processor,
+        ordinal: instance.ordinal.get(),
         generation: instance.generation.0,
     }
 }
@@ -181,6 +184,7 @@ fn read_instance(identity: Identity, it: wire::Instance) -> Option<Instance> {
     Some(Instance {
         identity,
         service: read_service(it.service)?,
+        ordinal: NonZeroU32::new(it.ordinal)?,
         version: Version(it.version),
         addresses: InstanceAddresses {
             called: read_vip(&it.called_v4, &it.called_v6)?,
@@ -189,7 +193,8 @@ fn read_instance(identity: Identity, it: wire::Instance) -> Option<Instance> {
         ports: ports?,
         takes_flows: it.takes_flows,
         weight: it.weight,
-        load: it.load,
+        flows: it.flows,
+        processor: it.processor,
         generation: Generation(it.generation),
     })
 }

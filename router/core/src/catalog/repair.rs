@@ -23,11 +23,11 @@ const REPAIR_SOON: Duration = Duration::from_millis(100);
 /// The longest question: all origins, and all compositions by name.
 pub const ASK_BYTES_MAX: usize = 1 << 20;
 
-/// An answer ends behind the record or composition with which it reaches this.
-const ANSWER_FILLED: usize = 256 << 10;
+/// An answer ends behind the record or composition with which it reaches this, at the latest.
+pub const ANSWERED_BYTES_MAX: usize = 256 << 10;
 
 /// The longest answer: filled but for one composition, and with a section for each origin.
-pub const ANSWER_BYTES_MAX: usize = ANSWER_FILLED + COMPOSITION_BYTES_MAX + (256 << 10);
+pub const ANSWER_BYTES_MAX: usize = ANSWERED_BYTES_MAX + COMPOSITION_BYTES_MAX + (256 << 10);
 
 /// The most answers that one round asks for: enough for 100,000 services of one host.
 pub const ANSWERS_A_ROUND: u32 = 256;
@@ -198,11 +198,16 @@ impl Catalog {
             let Some(after) = lacks_after(origin, marks.get(host).copied()) else {
                 continue;
             };
-            if filled >= ANSWER_FILLED {
+            if filled >= self.limits.answered_bytes {
                 answer.more = true;
                 break;
             }
-            let section = section(host, origin, after, &mut filled);
+            let section = section(
+                host,
+                origin,
+                after,
+                (&mut filled, self.limits.answered_bytes),
+            );
             answer.more |= section.through < section.complete;
             answer.sections.push(section);
         }
@@ -216,7 +221,7 @@ impl Catalog {
         };
         let mut filled: usize = answer.sections.iter().map(wire::Section::encoded_len).sum();
         for (composition, bytes) in self.compositions.lacking(inventory) {
-            if filled >= ANSWER_FILLED {
+            if filled >= self.limits.answered_bytes {
                 answer.more = true;
                 break;
             }
@@ -328,7 +333,12 @@ fn lacks_after(origin: &Origin, mark: Option<&wire::Mark>) -> Option<u64> {
 }
 
 /// As many of an origin's records as still fit.
-fn section(host: &HostId, origin: &Origin, after: u64, filled: &mut usize) -> wire::Section {
+fn section(
+    host: &HostId,
+    origin: &Origin,
+    after: u64,
+    (filled, filled_max): (&mut usize, usize),
+) -> wire::Section {
     let mut section = wire::Section {
         origin: host.as_bytes().to_vec(),
         epoch: origin.life.epoch.0,
@@ -340,7 +350,7 @@ fn section(host: &HostId, origin: &Origin, after: u64, filled: &mut usize) -> wi
     *filled += SECTION_FRAME_BYTES;
     let mut through = after;
     for (sequence, stored) in origin.range(after, origin.complete) {
-        if *filled >= ANSWER_FILLED {
+        if *filled >= filled_max {
             section.through = through;
             break;
         }

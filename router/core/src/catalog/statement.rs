@@ -7,6 +7,7 @@ use crate::id::{InstanceId, Version};
 use crate::name::{AutomatonName, CompositionName};
 use crate::wire::margay::signed::Signed;
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 /// The most ports of one instance: a composition's own bound is no higher.
 pub const PORTS_MAX: usize = 64;
@@ -72,6 +73,8 @@ pub struct Instance {
     pub identity: Identity,
     /// Of what.
     pub service: Service,
+    /// Which of the service's, from 1 on.
+    pub ordinal: NonZeroU32,
     /// Of which version of its composition.
     pub version: Version,
     /// Its addresses, which it keeps when it moves.
@@ -82,8 +85,10 @@ pub struct Instance {
     pub takes_flows: bool,
     /// Its part beside those of its siblings.
     pub weight: u32,
-    /// Thousandths of what it can bear.
-    pub load: u32,
+    /// How many flows it serves.
+    pub flows: u32,
+    /// How much of the processor it uses, in thousandths of a core.
+    pub processor: u32,
     /// Under which generation it runs.
     pub generation: Generation,
 }

@@ -9,6 +9,7 @@ use crate::id::{InstanceId, Version};
 use crate::wire::margay::catalog as wire;
 use prost::Message;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 
 mod compositions;
 mod records;
@@ -125,7 +126,7 @@ fn ask_of(catalog: &mut Catalog) -> Option<Vec<u8>> {
         })
 }
 
-fn web(host: u8, number: u64, load: u32) -> Instance {
+fn web(host: u8, number: u64, flows: u32) -> Instance {
     let low = u32::from(host) * 10_000 + u32::try_from(number).unwrap();
     let vip = |base: u32| VirtualIp {
         v4: Ipv4Addr::from_bits(base + low),
@@ -140,6 +141,7 @@ fn web(host: u8, number: u64, load: u32) -> Instance {
             composition: "shop".parse().unwrap(),
             automaton: "web".parse().unwrap(),
         },
+        ordinal: NonZeroU32::MIN,
         version: Version(1),
         addresses: InstanceAddresses {
             called: vip(0x6440_0000),
@@ -148,7 +150,8 @@ fn web(host: u8, number: u64, load: u32) -> Instance {
         ports: BTreeMap::new(),
         takes_flows: true,
         weight: 100,
-        load,
+        flows,
+        processor: 0,
         generation: Generation(1),
     }
 }
@@ -161,7 +164,7 @@ fn shown(catalog: &Catalog) -> Vec<(HostId, u32)> {
     let found = catalog.instances_of(&"web".parse().unwrap());
     found
         .into_iter()
-        .map(|(host, it)| (host, it.load))
+        .map(|(host, it)| (host, it.flows))
         .collect()
 }
 

@@ -7,6 +7,7 @@ use super::statement::{Generation, Identity, Instance, Key, Service, ServiceVip,
 use super::{Catalog, CatalogDrop, Holder, SignedComposition};
 use crate::composition::{Composition, CompositionName};
 use crate::host::{HostId, OriginEpoch};
+use crate::id::Version;
 use crate::moment::Moment;
 use crate::name::AutomatonName;
 use std::collections::BTreeMap;
@@ -85,6 +86,16 @@ impl Catalog {
     /// The newest version of a composition that can be read here.
     pub fn composition(&self, name: &CompositionName) -> Option<&Arc<Composition>> {
         self.compositions.get(name)
+    }
+
+    /// Which version of a composition is so, and whether it is withdrawn.
+    pub fn composition_version(&self, name: &CompositionName) -> Option<(Version, bool)> {
+        self.compositions.rank(name)
+    }
+
+    /// Whether the own host's word makes compositions.
+    pub fn is_operator(&self) -> bool {
+        self.compositions.operators.contains(&self.host)
     }
 
     /// All compositions.

@@ -135,7 +135,8 @@ impl Catalog {
             };
             match self.write(&key, statement.as_ref(), now) {
                 Ok(wire) => {
-                    if gossip.encoded_len() + wire.len() + RECORD_FRAME_BYTES > GOSSIP_BYTES_MAX {
+                    let grown = gossip.encoded_len() + wire.len() + RECORD_FRAME_BYTES;
+                    if grown > self.limits.published_bytes && !gossip.records.is_empty() {
                         self.publish(&gossip);
                         gossip = self.empty_gossip();
                     }

@@ -75,7 +75,7 @@ impl Router {
 }
 
 /// An instance's part of its service's flows: what is declared, and of that as much as it is warm.
-fn part(service: &Service, instance: &Instance) -> NonZeroU32 {
+pub(super) fn part(service: &Service, instance: &Instance) -> NonZeroU32 {
     let place = instance.plan.name.ordinal as usize - 1;
     let weight = service.weights.get(place).copied().unwrap_or(WEIGHT);
     weight.saturating_mul(instance.warmth.steps())

@@ -78,10 +78,13 @@ impl Router {
     /// Applies a composition wholly or not at all; answers with a line for the operator.
     pub(super) fn apply(
         &mut self,
-        mut composition: Composition,
+        composition: Composition,
         now: Moment,
     ) -> Result<String, OperatorError> {
-        self.place_here(&mut composition);
+        let composition = match &self.config.host {
+            Some(own) => composition.placed_at(&own.name),
+            None => composition,
+        };
         let (name, version) = (composition.name.clone(), composition.version);
         if !self.check(&composition)? {
             return Ok(format!(
@@ -105,19 +108,6 @@ impl Router {
         Ok(format!(
             "{name} version {version} applied: {started} to start, {ended} to end"
         ))
-    }
-
-    /// Has the automatons run here for which no host is named: wherever the composition is read then,
-    /// it says where they are.
-    fn place_here(&self, composition: &mut Composition) {
-        let Some(own) = &self.config.host else {
-            return;
-        };
-        for automaton in composition.automatons.values_mut() {
-            if automaton.on.is_empty() {
-                automaton.on.push(own.name.clone());
-            }
-        }
     }
 
     /// Takes up what a composition says now, in place of what it said before: begins the planned

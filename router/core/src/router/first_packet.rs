@@ -103,6 +103,7 @@ impl Router {
         let service = self.services.find(automaton);
         if service.is_some_and(|service| service.balance.looks_at_loads()) {
             self.names.load_changed(automaton, now);
+            self.tell_loads_again(now);
         }
     }
 }

@@ -55,6 +55,12 @@ impl Publication {
         self.loads_due.get_or_insert(now + LOADS_STALE_MAX);
     }
 
+    /// The instances of an automaton, whatever they do.
+    pub(super) fn running(&self, automaton: &AutomatonName) -> impl Iterator<Item = InstanceId> {
+        let running = self.running.get(automaton);
+        running.into_iter().flatten().copied()
+    }
+
     pub(super) fn is_due(&self) -> bool {
         !self.changed.is_empty()
     }
@@ -75,7 +81,8 @@ impl Publication {
 }
 
 impl Router {
-    /// The names as they are now, if they changed since they were published last.
+    /// The names as they are now, if they changed since they were published last, behind what other
+    /// hosts are told of it.
     pub(super) fn poll_names(&mut self) -> Option<Output> {
         if !self.names.is_due() {
             return None;
@@ -85,13 +92,16 @@ impl Router {
         self.names.loads_due = None;
         let mut snapshot = self.names.snapshot.clone();
         for name in changed {
+            self.tell_others(&name);
             match self.named_service(&name, &self.names.running) {
                 Some(service) => snapshot.insert(service),
                 None => snapshot.remove(&name),
             }
         }
         self.names.snapshot = snapshot.clone();
-        Some(Output::PublishNames(Arc::new(snapshot)))
+        self.outputs
+            .push_back(Output::PublishNames(Arc::new(snapshot)));
+        self.outputs.pop_front()
     }
 
     /// An instance is there from now on: its own name shows it, and it may ask for what it needs.

@@ -97,7 +97,10 @@ impl Peers {
         if is_new {
             let taken: BTreeSet<_> = self.hosts.values().map(|peer| peer.location.0).collect();
             let free = (first.0..).take(PEERS_MAX).find(|it| !taken.contains(it))?;
-            let peer = Peer::at(LocationIndex(free));
+            let mut peer = Peer::at(LocationIndex(free));
+            // They may have been told of before it could be reached.
+            let there = self.instances.values().filter(|it| it.host == host);
+            peer.instances = there.map(|it| it.instance).collect();
             self.hosts.insert(host, peer);
         }
         Some((self.hosts.get_mut(&host)?, is_new))

@@ -88,6 +88,7 @@ impl Router {
                 instance.processor.read(used, now);
                 let service = instance.plan.name.automaton.clone();
                 self.names.load_changed(&service, now);
+                self.tell_loads_again(now);
             }
         }
     }

@@ -9,6 +9,7 @@ mod explaining;
 mod faults;
 mod kernel;
 mod liveness;
+mod neighbours;
 mod observing;
 mod random_walk;
 mod recovering;

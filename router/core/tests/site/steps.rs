@@ -9,8 +9,10 @@ use margay_core::catalog::{
 };
 use margay_core::composition::{Composition, Port, Transport};
 use margay_core::id::{InstanceId, Version};
+use margay_core::name::HostName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 pub fn apply(world: &mut World, step: Step) {
@@ -145,7 +147,7 @@ fn say(world: &mut World, host: usize, what: u32) {
         1..7 if !running.is_empty() => {
             let identity = running[what as usize % running.len()];
             let mut changed = world.hosts[host].instance(&identity).unwrap().clone();
-            changed.load = word;
+            changed.flows = word;
             changed.takes_flows = word.is_multiple_of(2);
             state(world, host, Statement::Instance(changed));
         }
@@ -187,7 +189,9 @@ pub fn be_born(world: &mut World, host: usize, word: u32) {
         )]),
         takes_flows: true,
         weight: 100,
-        load: word,
+        flows: word,
+        processor: 0,
+        ordinal: NonZeroU32::MIN,
         generation,
     };
     state(world, host, Statement::Instance(instance));
@@ -231,7 +235,7 @@ fn give(world: &mut World, from: usize, to: usize, which: usize) {
     state(world, to, Statement::Binding(binding));
     world.words += 1;
     instance.generation = generation;
-    instance.load = world.words;
+    instance.flows = world.words;
     state(world, to, Statement::Instance(instance));
 }
 
@@ -245,12 +249,13 @@ pub fn apply_composition(world: &mut World, host: usize, withdrawn: bool) {
          [\"nginx\"]\nreplicas = {version}\n"
     );
     let composition = Composition::parse(&text).unwrap();
+    let at: HostName = "a".parse().unwrap();
     let signed = if withdrawn {
         SignedComposition::withdrawal(&world.operator, &composition.name, version)
     } else {
-        SignedComposition::new(&world.operator, &composition, &text)
+        SignedComposition::new(&world.operator, &composition, &text, &at)
     };
-    let truth = (!withdrawn).then_some(composition);
+    let truth = (!withdrawn).then(|| composition.placed_at(&at));
     world.truth.compositions.insert(version, truth);
     world.tell(host, CatalogInput::Apply(Box::new(signed)));
 }

@@ -3,6 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 
 const HERE: HostId = HostId::from_bytes([1; 32]);
 
@@ -30,7 +31,7 @@ fn any_service() -> impl Strategy<Value = Service> {
 
 fn any_instance() -> impl Strategy<Value = Instance> {
     let ports = prop::collection::btree_map("[a-z]{1,15}", (any::<u16>(), any::<bool>()), 0..5);
-    let numbers = any::<(u64, bool, u32, u32, u64)>();
+    let numbers = any::<(u64, bool, u32, u32, u64, NonZeroU32, u32)>();
     (
         any_identity(),
         any_service(),
@@ -40,7 +41,7 @@ fn any_instance() -> impl Strategy<Value = Instance> {
         numbers,
     )
         .prop_map(|(identity, service, called, caller, ports, numbers)| {
-            let (version, takes_flows, weight, load, generation) = numbers;
+            let (version, takes_flows, weight, flows, generation, ordinal, processor) = numbers;
             let port = |(name, (port, tcp))| {
                 let protocol = if tcp { Transport::Tcp } else { Transport::Udp };
                 (name, Port { port, protocol })
@@ -48,12 +49,14 @@ fn any_instance() -> impl Strategy<Value = Instance> {
             Instance {
                 identity,
                 service,
+                ordinal,
                 version: Version(version),
                 addresses: InstanceAddresses { called, caller },
                 ports: ports.into_iter().map(port).collect(),
                 takes_flows,
                 weight,
-                load,
+                flows,
+                processor,
                 generation: Generation(generation),
             }
         })
@@ -149,6 +152,7 @@ fn statements_beyond_their_bounds_are_not_read() {
             caller_v4: vec![0; 4],
             caller_v6: vec![0; 16],
             ports,
+            ordinal: 1,
             ..wire::Instance::default()
         };
         let content = Some(wire::body::Content::Instance(instance));

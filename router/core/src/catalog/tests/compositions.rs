@@ -1,6 +1,7 @@
 //! Compositions: an operator's word, the newest version, one content each.
 
 use super::*;
+use crate::name::HostName;
 
 fn shop(version: u64, replicas: u64) -> (Composition, String) {
     let text = format!(
@@ -10,9 +11,13 @@ fn shop(version: u64, replicas: u64) -> (Composition, String) {
     (Composition::parse(&text).unwrap(), text)
 }
 
+fn here() -> HostName {
+    "a".parse().unwrap()
+}
+
 fn signed(version: u64, replicas: u64) -> SignedComposition {
     let (composition, text) = shop(version, replicas);
-    SignedComposition::new(&key(9), &composition, &text)
+    SignedComposition::new(&key(9), &composition, &text, &here())
 }
 
 fn apply(catalog: &mut Catalog, composition: SignedComposition) -> Vec<Vec<u8>> {
@@ -82,12 +87,34 @@ fn withdrawn_composition_is_gone_and_stays_gone() {
 }
 
 #[test]
+fn withdrawal_ends_its_version_and_not_the_next() {
+    let mut one = catalog(0);
+    apply(&mut one, signed(2, 1));
+    let withdrawal = SignedComposition::withdrawal(&key(9), &"shop".parse().unwrap(), Version(2));
+    apply(&mut one, withdrawal);
+    assert_eq!(version(&one), None);
+    apply(&mut one, signed(2, 1));
+    assert_eq!(version(&one), None);
+    apply(&mut one, signed(3, 1));
+    assert_eq!(version(&one), Some(3));
+}
+
+#[test]
+fn automatons_that_name_no_host_run_where_the_composition_was_applied() {
+    let mut one = catalog(0);
+    apply(&mut one, signed(1, 1));
+    let read = one.composition(&"shop".parse().unwrap()).unwrap();
+    let web = read.automatons.values().next().unwrap();
+    assert_eq!(web.on, [here()]);
+}
+
+#[test]
 fn only_operators_make_compositions() {
     let mut one = catalog(0);
     let (composition, text) = shop(1, 1);
     apply(
         &mut one,
-        SignedComposition::new(&key(0), &composition, &text),
+        SignedComposition::new(&key(0), &composition, &text, &here()),
     );
     assert_eq!(
         (version(&one), drops(&one)),
@@ -108,11 +135,17 @@ fn composition_that_cannot_be_read_is_carried_while_the_one_before_holds() {
     let (mut later, _) = shop(2, 1);
     later.version = Version(2);
     let unknown = "[composition]\nname = \"shop\"\nversion = 2\nfuture = true\n";
-    apply(&mut one, SignedComposition::new(&key(9), &later, unknown));
+    apply(
+        &mut one,
+        SignedComposition::new(&key(9), &later, unknown, &here()),
+    );
     // Nor is one whose text is another's.
     let (_, text) = shop(7, 1);
     later.version = Version(3);
-    apply(&mut one, SignedComposition::new(&key(9), &later, &text));
+    apply(
+        &mut one,
+        SignedComposition::new(&key(9), &later, &text, &here()),
+    );
     assert_eq!(version(&one), Some(1));
     repair(&mut two, &mut one, at(10));
     let name = "shop".parse().unwrap();
@@ -125,7 +158,7 @@ fn long_composition_is_not_published_and_found_by_repair() {
     let text = format!("{text}# {}\n", "long ".repeat(30_000));
     assert!(text.len() > GOSSIP_BYTES_MAX);
     let (mut one, mut two) = (catalog(0), catalog(1));
-    let long = SignedComposition::new(&key(9), &composition, &text);
+    let long = SignedComposition::new(&key(9), &composition, &text, &here());
     assert_eq!(apply(&mut one, long), Vec::<Vec<u8>>::new());
     repair(&mut two, &mut one, at(10));
     assert_eq!(version(&two), Some(1));

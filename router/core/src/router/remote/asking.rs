@@ -313,6 +313,10 @@ impl Router {
     ) -> Result<(), DropReason> {
         let waiting = self.pending.remove(attempt);
         let waiting = waiting.ok_or(DropReason::NotUnderstoodFrame)?;
+        if learns_soon(reason) && waiting.asked < ASKED_MAX {
+            self.pending.insert(waiting);
+            return Ok(());
+        }
         self.refuse(waiting, reason, now);
         Ok(())
     }
@@ -331,4 +335,12 @@ impl Router {
             }
         }
     }
+}
+
+/// Whether another host refuses for what it has only not heard of yet: it is asked again.
+fn learns_soon(reason: DropReason) -> bool {
+    matches!(
+        reason,
+        DropReason::UnknownCaller | DropReason::PolicyUnknown
+    )
 }

@@ -274,6 +274,9 @@ impl World {
             | Output::PublishNames(_)
             | Output::Inject { .. }
             | Output::SendFrame { .. }
+            | Output::Instance(_)
+            | Output::InstanceGone { .. }
+            | Output::Told { .. }
             | Output::Respond { .. } => {}
             for_the_kernel => self.carry_out_by_kernel(for_the_kernel),
         }

@@ -1,0 +1,600 @@
+//! The neighbourhood: the other hosts of the own leaf site, as the Router of this one sees them.
+//!
+//! ```text
+//!                    datagrams, echoes            Peer, Apply, Forget
+//!   host link ◀───────────────────────▶ Neighbourhood ───────────────▶ Router
+//!   admission ── Known, Unknown ──────▶ (membership,  ◀─────────────── Instance, InstanceGone
+//!   operator ─── Composed, Deleted ───▶     catalog)
+//! ```
+//! Whoever drives it tells
+//! - who belongs to the site, from admission: [`Known`](NeighbourhoodInput::Known) for every host but
+//!   the own whose certificate holds, again when it changes; `Unknown` when it holds no more;
+//! - to whom the host link stands, and by which path packets go there: `LinkUp`, again when the path
+//!   changes; `LinkDown`;
+//! - what the Router says of its own instances: `Output::Instance` becomes `Own`, `InstanceGone`
+//!   becomes `OwnGone`;
+//! - what an operator applied or deleted here, once the Router took it: `Composed`, `Deleted`. Before,
+//!   it asks [`Neighbourhood::check`].
+//!
+//! All that the Router is told of other hosts, but service frames, comes out here: a peer is `Up`
+//! while its link stands and membership holds it for up. docs/protocol/catalog.md has the whole.
+
+mod drops;
+mod parts;
+mod remotes;
+mod view;
+
+use crate::address::Ipv4Block;
+use crate::catalog::{
+    Catalog, CatalogConfig, CatalogInput, CatalogLimits, CatalogOutput, Change, SignedComposition,
+};
+use crate::composition::{Composition, CompositionName};
+use crate::host::{HostId, OriginEpoch};
+use crate::id::InstanceId;
+use crate::membership::{Membership, MembershipConfig, MembershipInput, MembershipOutput};
+use crate::moment::Moment;
+use crate::name::HostName;
+use crate::peer::{PeerInput, RemoteInstance};
+use crate::signature::PrivateKey;
+use crate::way::Path;
+use parts::{Assembly, MessageKind};
+use rand::rngs::SmallRng;
+use rand::{RngCore, SeedableRng};
+use remotes::{Remotes, key_of, statement_of};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+pub use drops::NeighbourhoodDrop;
+pub use parts::DATAGRAM_BYTES_MAX;
+pub use view::{NeighbourView, NotComposed};
+
+/// How full messages of the catalog get: with their frames they fit a datagram, unless one record or
+/// composition alone is longer.
+const MESSAGE_BYTES: usize = 3_900;
+
+/// How full answers get: the record that fills one shall still fit.
+const ANSWERED_BYTES: usize = 3_300;
+
+/// How many compositions may wait for their operators to be known.
+const WAITING_MAX: usize = 4_096;
+
+/// Who this host is among its neighbours.
+#[derive(Clone, Debug)]
+pub struct NeighbourhoodConfig {
+    /// Its key.
+    pub key: PrivateKey,
+    /// Its name, by which compositions place automatons.
+    pub name: HostName,
+    /// Its life, raised durably before this one began.
+    pub epoch: OriginEpoch,
+    /// The network's key, from which addresses follow.
+    pub network_key: [u8; 32],
+    /// Whether what is applied here is applied in the whole site.
+    pub is_operator: bool,
+}
+
+/// Another host of the site, as its certificate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Which.
+    pub host: HostId,
+    /// The addresses that it gives to its identities.
+    pub blocks: Vec<Ipv4Block>,
+    /// Whether what is applied there is applied in the whole site.
+    pub is_operator: bool,
+}
+
+/// What a datagram carries; the number stands before it on the host link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DatagramKind {
+    /// A message of membership.
+    Membership = 1,
+    /// A message of the catalog, or a part of one.
+    Catalog = 3,
+}
+
+impl DatagramKind {
+    /// The kind with a number, if there is one.
+    pub fn from_number(number: u8) -> Option<Self> {
+        let kinds = [DatagramKind::Membership, DatagramKind::Catalog];
+        kinds.into_iter().find(|kind| *kind as u8 == number)
+    }
+}
+
+/// What happens in the neighbourhood.
+#[derive(Clone, Debug)]
+pub enum NeighbourhoodInput {
+    /// A host belongs to the site, by a certificate that holds.
+    Known(Neighbour),
+    /// Its certificate holds no more.
+    Unknown {
+        /// Whose.
+        host: HostId,
+    },
+    /// The host link to a host stands.
+    LinkUp {
+        /// To which.
+        host: HostId,
+        /// By which packets of flows go there.
+        path: Path,
+    },
+    /// The host link to a host is gone.
+    LinkDown {
+        /// To which.
+        host: HostId,
+    },
+    /// The host link brought a datagram, and vouches for its sender.
+    Datagram {
+        /// Who sent it.
+        from: HostId,
+        /// What it carries.
+        kind: DatagramKind,
+        /// At most [`DATAGRAM_BYTES_MAX`].
+        bytes: Vec<u8>,
+    },
+    /// A host's keeper answered [`NeighbourhoodOutput::Echo`].
+    Echoed {
+        /// Whose.
+        host: HostId,
+    },
+    /// What the Router says of an instance that runs here.
+    Own(Arc<RemoteInstance>),
+    /// An instance that ran here is no more.
+    OwnGone {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// An operator applied a composition here.
+    Composed {
+        /// As it was read.
+        composition: Composition,
+        /// What it was read from.
+        text: String,
+    },
+    /// An operator deleted a composition here.
+    Deleted {
+        /// Which.
+        composition: CompositionName,
+    },
+    /// What an earlier run was asked to keep: comes once for each, at the start.
+    Kept {
+        /// As it was handed out.
+        bytes: Vec<u8>,
+    },
+    /// The own epoch was raised, after [`NeighbourhoodOutput::Outlived`].
+    Epoch(OriginEpoch),
+}
+
+/// What the neighbourhood wants done.
+#[derive(Clone, Debug)]
+pub enum NeighbourhoodOutput {
+    /// Send a datagram over the host link; it may be lost.
+    Datagram {
+        /// To whom.
+        to: HostId,
+        /// What it carries.
+        kind: DatagramKind,
+        /// At most [`DATAGRAM_BYTES_MAX`].
+        bytes: Vec<u8>,
+    },
+    /// Ask a host's keeper for an echo: its daemon does not answer.
+    Echo {
+        /// Whose.
+        to: HostId,
+    },
+    /// Tell the Router.
+    Peer(PeerInput),
+    /// Have the Router apply what an operator applied, here or elsewhere.
+    Apply(Arc<Composition>),
+    /// Have the Router delete what an operator deleted, here or elsewhere.
+    Forget(CompositionName),
+    /// Keep this over a restart, in place of what was kept of the composition before.
+    Keep {
+        /// Of which.
+        composition: CompositionName,
+        /// For [`NeighbourhoodInput::Kept`].
+        bytes: Vec<u8>,
+    },
+    /// An older state of this host was restored: raise its epoch above this one, durably, and say
+    /// [`NeighbourhoodInput::Epoch`].
+    Outlived(OriginEpoch),
+}
+
+/// What is known of another host.
+#[derive(Debug)]
+struct Standing {
+    neighbour: Neighbour,
+    /// While the link stands.
+    path: Option<Path>,
+    /// Whether membership holds it for up.
+    up: bool,
+    /// By which path the Router was told to reach it.
+    told: Option<Path>,
+}
+
+/// The other hosts of the own leaf site.
+pub struct Neighbourhood {
+    config: NeighbourhoodConfig,
+    host: HostId,
+    membership: Membership,
+    catalog: Catalog,
+    /// As many as membership takes.
+    hosts: BTreeMap<HostId, Standing>,
+    /// Links to hosts that nobody told of yet.
+    early_links: BTreeMap<HostId, Path>,
+    /// Kept compositions whose operators are not known yet.
+    waiting: Vec<SignedComposition>,
+    remotes: Remotes,
+    assembly: Assembly,
+    /// Of the next message to the others.
+    message: u64,
+    outputs: VecDeque<NeighbourhoodOutput>,
+    drops: BTreeMap<NeighbourhoodDrop, u64>,
+}
+
+impl Neighbourhood {
+    /// Begins alone.
+    pub fn new(config: NeighbourhoodConfig, seed: u64, now: Moment) -> Self {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let host = config.key.public();
+        let epoch = config.epoch;
+        let membership = MembershipConfig { host, epoch };
+        let catalog = CatalogConfig {
+            key: config.key.clone(),
+            epoch,
+            limits: CatalogLimits {
+                published_bytes: MESSAGE_BYTES,
+                answered_bytes: ANSWERED_BYTES,
+                ..CatalogLimits::default()
+            },
+        };
+        let mut neighbourhood = Neighbourhood {
+            host,
+            membership: Membership::new(membership, random.next_u64(), now),
+            catalog: Catalog::new(catalog, random.next_u64(), now),
+            hosts: BTreeMap::new(),
+            early_links: BTreeMap::new(),
+            waiting: Vec::new(),
+            remotes: Remotes::new(config.network_key),
+            assembly: Assembly::default(),
+            // An earlier life's messages may still be on their way.
+            message: random.next_u64(),
+            outputs: VecDeque::new(),
+            drops: BTreeMap::new(),
+            config,
+        };
+        neighbourhood.operators_changed(now);
+        neighbourhood
+    }
+
+    /// Takes what happened; outputs may follow.
+    pub fn handle_input(&mut self, input: NeighbourhoodInput, now: Moment) {
+        match input {
+            NeighbourhoodInput::Known(neighbour) => self.known(neighbour, now),
+            NeighbourhoodInput::Unknown { host } => self.unknown(&host, now),
+            NeighbourhoodInput::LinkUp { host, path } => self.link_changed(host, Some(path)),
+            NeighbourhoodInput::LinkDown { host } => self.link_changed(host, None),
+            NeighbourhoodInput::Datagram { from, kind, bytes } => {
+                if let Err(reason) = self.take_datagram(from, kind, bytes, now) {
+                    self.count(reason);
+                }
+            }
+            NeighbourhoodInput::Echoed { host } => {
+                let input = MembershipInput::Echoed(host);
+                self.membership.handle_input(input, now);
+            }
+            NeighbourhoodInput::Own(instance) => {
+                let statement = statement_of(&self.host, &instance);
+                self.tell_catalog(CatalogInput::State(statement), now);
+            }
+            NeighbourhoodInput::OwnGone { instance } => {
+                let key = key_of(&self.host, instance);
+                self.tell_catalog(CatalogInput::TakeBack(key), now);
+            }
+            NeighbourhoodInput::Composed { composition, text } => {
+                let (key, name) = (&self.config.key, &self.config.name);
+                let signed = SignedComposition::new(key, &composition, &text, name);
+                self.tell_catalog(CatalogInput::Apply(Box::new(signed)), now);
+            }
+            NeighbourhoodInput::Deleted { composition } => self.deleted(&composition, now),
+            NeighbourhoodInput::Kept { bytes } => self.kept(&bytes, now),
+            NeighbourhoodInput::Epoch(epoch) => {
+                let input = MembershipInput::Epoch(epoch);
+                self.membership.handle_input(input, now);
+                self.tell_catalog(CatalogInput::Epoch(epoch), now);
+            }
+        }
+        self.drain(now);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Moment) {
+        if self.membership.poll_timeout().is_some_and(|at| at <= now) {
+            self.membership.handle_timeout(now);
+        }
+        if self.catalog.poll_timeout().is_some_and(|at| at <= now) {
+            self.catalog.handle_timeout(now);
+        }
+        self.drain(now);
+    }
+
+    /// The next thing to do; poll until there is none, after each input and timeout.
+    pub fn poll_output(&mut self) -> Option<NeighbourhoodOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next; changes with each input and timeout.
+    pub fn poll_timeout(&self) -> Option<Moment> {
+        debug_assert!(self.outputs.is_empty(), "outputs come first");
+        let both = [self.membership.poll_timeout(), self.catalog.poll_timeout()];
+        both.into_iter().flatten().min()
+    }
+
+    fn known(&mut self, neighbour: Neighbour, now: Moment) {
+        let host = neighbour.host;
+        if host == self.host {
+            return;
+        }
+        match self.hosts.get_mut(&host) {
+            Some(standing) => standing.neighbour = neighbour,
+            None => {
+                let standing = Standing {
+                    neighbour,
+                    path: self.early_links.remove(&host),
+                    up: false,
+                    told: None,
+                };
+                self.hosts.insert(host, standing);
+                self.peers_changed(now);
+                self.tell_catalog(CatalogInput::Certified(host), now);
+            }
+        }
+        self.operators_changed(now);
+    }
+
+    fn unknown(&mut self, host: &HostId, now: Moment) {
+        let Some(standing) = self.hosts.get(host) else {
+            return;
+        };
+        let link = standing.path;
+        self.peers_without(host, now);
+        self.drain(now);
+        self.hosts.remove(host);
+        self.early_links.extend(link.map(|path| (*host, path)));
+        self.assembly.forget(host);
+        self.tell_catalog(CatalogInput::Uncertified(*host), now);
+        self.operators_changed(now);
+        for gone in self.remotes.forget_host(host) {
+            let instance = gone.instance;
+            self.tell_router(PeerInput::InstanceGone { instance });
+        }
+    }
+
+    fn link_changed(&mut self, host: HostId, path: Option<Path>) {
+        match (self.hosts.get_mut(&host), path) {
+            (Some(standing), path) => standing.path = path,
+            (None, Some(path)) => drop(self.early_links.insert(host, path)),
+            (None, None) => drop(self.early_links.remove(&host)),
+        }
+        self.weigh(&host);
+    }
+
+    /// Tells the Router whether and how a host is reached now, if that is news.
+    fn weigh(&mut self, host: &HostId) {
+        let Some(standing) = self.hosts.get_mut(host) else {
+            return;
+        };
+        let path = standing.path.filter(|_| standing.up);
+        if std::mem::replace(&mut standing.told, path) == path {
+            return;
+        }
+        let host = *host;
+        self.tell_router(match path {
+            Some(path) => PeerInput::Up { host, path },
+            None => PeerInput::Down { host },
+        });
+    }
+
+    fn take_datagram(
+        &mut self,
+        from: HostId,
+        kind: DatagramKind,
+        bytes: Vec<u8>,
+        now: Moment,
+    ) -> Result<(), NeighbourhoodDrop> {
+        if !self.hosts.contains_key(&from) {
+            return Err(NeighbourhoodDrop::UnknownHost);
+        }
+        if kind == DatagramKind::Membership {
+            let input = MembershipInput::Datagram { from, bytes };
+            self.membership.handle_input(input, now);
+            return Ok(());
+        }
+        if let Some((kind, bytes)) = self.assembly.take(from, &bytes, now)? {
+            let input = match kind {
+                MessageKind::Gossip => CatalogInput::Gossip { bytes },
+                MessageKind::Ask => CatalogInput::Ask { from, bytes },
+                MessageKind::Answer => CatalogInput::Answer { from, bytes },
+            };
+            self.tell_catalog(input, now);
+        }
+        Ok(())
+    }
+
+    /// Withdraws the version that is so.
+    fn deleted(&mut self, name: &CompositionName, now: Moment) {
+        if let Some((version, false)) = self.catalog.composition_version(name) {
+            let withdrawal = SignedComposition::withdrawal(&self.config.key, name, version);
+            self.tell_catalog(CatalogInput::Apply(Box::new(withdrawal)), now);
+        }
+    }
+
+    /// Takes up what an earlier run held, or has it wait for its operator.
+    fn kept(&mut self, bytes: &[u8], now: Moment) {
+        match SignedComposition::from_bytes(bytes) {
+            Some(_) if self.waiting.len() >= WAITING_MAX => {
+                self.count(NeighbourhoodDrop::TooManyKept);
+            }
+            Some(composition) => {
+                self.waiting.push(composition);
+                self.operators_changed(now);
+            }
+            None => self.count(NeighbourhoodDrop::UnreadableKept),
+        }
+    }
+
+    fn peers_changed(&mut self, now: Moment) {
+        let peers = self.hosts.keys().copied().collect();
+        self.membership
+            .handle_input(MembershipInput::Peers(peers), now);
+    }
+
+    fn peers_without(&mut self, host: &HostId, now: Moment) {
+        let peers = self.hosts.keys().copied().filter(|it| it != host).collect();
+        self.membership
+            .handle_input(MembershipInput::Peers(peers), now);
+    }
+
+    /// Says whose compositions count, and offers those that waited for that.
+    fn operators_changed(&mut self, now: Moment) {
+        let others = self.hosts.values().map(|standing| &standing.neighbour);
+        let others = others.filter(|neighbour| neighbour.is_operator);
+        let own = self.config.is_operator.then_some(self.host);
+        let operators: BTreeSet<HostId> = others.map(|it| it.host).chain(own).collect();
+        self.tell_catalog(CatalogInput::Operators(operators.clone()), now);
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        let (known, waiting) = waiting.partition(|it| operators.contains(&it.operator));
+        self.waiting = waiting;
+        let known: Vec<SignedComposition> = known;
+        for composition in known {
+            self.tell_catalog(CatalogInput::Apply(Box::new(composition)), now);
+        }
+    }
+
+    fn tell_catalog(&mut self, input: CatalogInput, now: Moment) {
+        self.catalog.handle_input(input, now);
+    }
+
+    fn tell_router(&mut self, input: PeerInput) {
+        self.outputs.push_back(NeighbourhoodOutput::Peer(input));
+    }
+
+    /// Carries out what membership and catalog want, until neither wants more.
+    fn drain(&mut self, now: Moment) {
+        loop {
+            if let Some(output) = self.membership.poll_output() {
+                self.membership_wants(output, now);
+            } else if let Some(output) = self.catalog.poll_output() {
+                self.catalog_wants(output);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn membership_wants(&mut self, output: MembershipOutput, now: Moment) {
+        match output {
+            MembershipOutput::Datagram { to, bytes } => {
+                self.send(to, DatagramKind::Membership, bytes);
+            }
+            MembershipOutput::Up { host, .. } => self.stands(host, true, now),
+            MembershipOutput::Down { host } => self.stands(host, false, now),
+            MembershipOutput::Echo { to } => {
+                self.outputs.push_back(NeighbourhoodOutput::Echo { to });
+            }
+            MembershipOutput::Silent { host } => self.tell_router(PeerInput::Lost { host }),
+            // Nobody asked it to leave.
+            MembershipOutput::Left => {}
+        }
+    }
+
+    fn stands(&mut self, host: HostId, up: bool, now: Moment) {
+        if let Some(standing) = self.hosts.get_mut(&host) {
+            standing.up = up;
+        }
+        let input = match up {
+            true => CatalogInput::Up(host),
+            false => CatalogInput::Down(host),
+        };
+        self.tell_catalog(input, now);
+        self.weigh(&host);
+        if up {
+            // What it took back while it was hidden shows only now.
+            for service in self.remotes.services_of(&host) {
+                self.look_at(&service);
+            }
+        }
+    }
+
+    fn catalog_wants(&mut self, output: CatalogOutput) {
+        match output {
+            CatalogOutput::Publish { bytes } => self.flood(&bytes),
+            CatalogOutput::Ask { to, bytes } => self.send_message(&[to], MessageKind::Ask, &bytes),
+            CatalogOutput::Answer { to, bytes } => {
+                self.send_message(&[to], MessageKind::Answer, &bytes);
+            }
+            CatalogOutput::Changed(Change::Service(name)) => self.look_at(&name),
+            CatalogOutput::Changed(Change::Composition(name)) => self.composition_changed(name),
+            // Virtual IPs of services are each host's own, identities do not move yet, and who a host
+            // is comes from admission.
+            CatalogOutput::Changed(
+                Change::ServiceVip(_) | Change::Binding(_) | Change::Host(_),
+            )
+            | CatalogOutput::Introduced { .. } => {}
+            CatalogOutput::Outlived(epoch) => {
+                self.outputs.push_back(NeighbourhoodOutput::Outlived(epoch));
+            }
+        }
+    }
+
+    fn composition_changed(&mut self, name: CompositionName) {
+        if let Some(signed) = self.catalog.signed_composition(&name) {
+            self.outputs.push_back(NeighbourhoodOutput::Keep {
+                composition: name.clone(),
+                bytes: signed.to_bytes(),
+            });
+        }
+        let withdrawn = self.catalog.composition_version(&name);
+        if let Some(composition) = self.catalog.composition(&name) {
+            let apply = NeighbourhoodOutput::Apply(Arc::clone(composition));
+            self.outputs.push_back(apply);
+        } else if withdrawn.is_some_and(|(_, withdrawn)| withdrawn) {
+            self.outputs.push_back(NeighbourhoodOutput::Forget(name));
+        }
+    }
+
+    /// Sends what all are to know to each of them: a site is small. An overlay that floods takes this
+    /// place, and nothing else changes.
+    fn flood(&mut self, bytes: &[u8]) {
+        let live = self
+            .hosts
+            .iter()
+            .filter(|(_, standing)| standing.told.is_some());
+        let live: Vec<HostId> = live.map(|(host, _)| *host).collect();
+        self.send_message(&live, MessageKind::Gossip, bytes);
+    }
+
+    fn send_message(&mut self, to: &[HostId], kind: MessageKind, bytes: &[u8]) {
+        self.message = self.message.wrapping_add(1);
+        for part in parts::split(kind, self.message, bytes) {
+            for host in to {
+                self.send(*host, DatagramKind::Catalog, part.clone());
+            }
+        }
+    }
+
+    fn send(&mut self, to: HostId, kind: DatagramKind, bytes: Vec<u8>) {
+        debug_assert!(bytes.len() <= DATAGRAM_BYTES_MAX);
+        let link = self.hosts.get(&to).and_then(|standing| standing.path);
+        if link.is_none() {
+            self.count(NeighbourhoodDrop::NoLink);
+            return;
+        }
+        let output = NeighbourhoodOutput::Datagram { to, kind, bytes };
+        self.outputs.push_back(output);
+    }
+
+    fn count(&mut self, reason: NeighbourhoodDrop) {
+        *self.drops.entry(reason).or_default() += 1;
+    }
+}

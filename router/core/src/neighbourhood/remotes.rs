@@ -1,0 +1,185 @@
+//! The instances of other hosts: what the catalog shows of them, and what the Router was told.
+
+use super::drops::NeighbourhoodDrop;
+use super::{Neighbour, Neighbourhood};
+use crate::address::AddressPlan;
+use crate::catalog::{Generation, Identity, Instance, Key, Service, Statement};
+use crate::host::HostId;
+use crate::id::InstanceId;
+use crate::name::{AutomatonName, InstanceName};
+use crate::peer::{PeerInput, RemoteInstance};
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+/// The generation of an identity that never moved.
+const BORN: Generation = Generation(1);
+
+/// What a host says of an instance that runs on it.
+pub(super) fn statement_of(own: &HostId, instance: &RemoteInstance) -> Statement {
+    Statement::Instance(Instance {
+        identity: identity(own, instance.instance),
+        service: Service {
+            composition: instance.composition.clone(),
+            automaton: instance.name.automaton.clone(),
+        },
+        ordinal: NonZeroU32::new(instance.name.ordinal).unwrap_or(NonZeroU32::MIN),
+        version: instance.version,
+        addresses: instance.addresses,
+        // The composition says them, and every host has it.
+        ports: BTreeMap::new(),
+        takes_flows: instance.ready,
+        weight: instance.weight.get(),
+        flows: instance.flows,
+        processor: instance.processor,
+        generation: BORN,
+    })
+}
+
+/// By which a host takes back what it said of an instance.
+pub(super) fn key_of(own: &HostId, instance: InstanceId) -> Key {
+    Key::Instance(identity(own, instance))
+}
+
+fn identity(own: &HostId, number: InstanceId) -> Identity {
+    Identity {
+        born_at: *own,
+        number,
+    }
+}
+
+/// What the Router was told.
+#[derive(Debug)]
+pub(super) struct Remotes {
+    network_key: [u8; 32],
+    told: BTreeMap<InstanceId, Arc<RemoteInstance>>,
+    by_automaton: BTreeMap<AutomatonName, BTreeSet<InstanceId>>,
+    by_host: BTreeMap<HostId, BTreeSet<InstanceId>>,
+}
+
+impl Remotes {
+    pub(super) fn new(network_key: [u8; 32]) -> Self {
+        Remotes {
+            network_key,
+            told: BTreeMap::new(),
+            by_automaton: BTreeMap::new(),
+            by_host: BTreeMap::new(),
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.told.len()
+    }
+
+    /// The services that a host's instances are of.
+    pub(super) fn services_of(&self, host: &HostId) -> BTreeSet<AutomatonName> {
+        let ids = self.by_host.get(host).into_iter().flatten();
+        let remotes = ids.filter_map(|id| self.told.get(id));
+        remotes.map(|it| it.name.automaton.clone()).collect()
+    }
+
+    /// Forgets all instances of a host; those that there were.
+    pub(super) fn forget_host(&mut self, host: &HostId) -> Vec<Arc<RemoteInstance>> {
+        let ids = self.by_host.get(host).cloned().unwrap_or_default();
+        ids.into_iter().filter_map(|id| self.leave(id)).collect()
+    }
+
+    fn of_automaton(&self, automaton: &AutomatonName) -> Vec<Arc<RemoteInstance>> {
+        let ids = self.by_automaton.get(automaton).into_iter().flatten();
+        ids.filter_map(|id| self.told.get(id).cloned()).collect()
+    }
+
+    /// Takes what is so now; whether it is news.
+    fn enter(&mut self, remote: &Arc<RemoteInstance>) -> bool {
+        let id = remote.instance;
+        if self.told.get(&id) == Some(remote) {
+            return false;
+        }
+        self.leave(id);
+        let automaton = remote.name.automaton.clone();
+        self.by_automaton.entry(automaton).or_default().insert(id);
+        self.by_host.entry(remote.host).or_default().insert(id);
+        self.told.insert(id, Arc::clone(remote));
+        true
+    }
+
+    fn leave(&mut self, id: InstanceId) -> Option<Arc<RemoteInstance>> {
+        let remote = self.told.remove(&id)?;
+        take_out(&mut self.by_automaton, &remote.name.automaton, id);
+        take_out(&mut self.by_host, &remote.host, id);
+        Some(remote)
+    }
+
+    /// What a neighbour says of an instance, if that is its to say: the identity lies in one of its
+    /// blocks, and the addresses are that identity's.
+    fn read(&self, neighbour: &Neighbour, instance: &Instance) -> Option<RemoteInstance> {
+        let (host, number) = (neighbour.host, instance.identity.number);
+        let born_in = u32::try_from(number.0 >> 32).ok()?;
+        let mut blocks = neighbour.blocks.iter();
+        let block = *blocks.find(|block| block.base().to_bits() == born_in)?;
+        let plan = AddressPlan::new(&self.network_key, block);
+        let (called, caller) = (instance.addresses.called, instance.addresses.caller);
+        let its_own = instance.identity.born_at == host
+            && plan.v4_called.contains(called.v4)
+            && plan.v4_caller.contains(caller.v4)
+            && plan.v6_of(number) == (called.v6, caller.v6);
+        if !its_own {
+            return None;
+        }
+        Some(RemoteInstance {
+            instance: number,
+            host,
+            name: InstanceName {
+                automaton: instance.service.automaton.clone(),
+                ordinal: instance.ordinal.get(),
+            },
+            composition: instance.service.composition.clone(),
+            version: instance.version,
+            addresses: instance.addresses,
+            ready: instance.takes_flows,
+            weight: NonZeroU32::new(instance.weight)?,
+            flows: instance.flows,
+            processor: instance.processor,
+        })
+    }
+}
+
+fn take_out<K: Ord>(of: &mut BTreeMap<K, BTreeSet<InstanceId>>, key: &K, id: InstanceId) {
+    if let Some(ids) = of.get_mut(key) {
+        ids.remove(&id);
+        if ids.is_empty() {
+            of.remove(key);
+        }
+    }
+}
+
+impl Neighbourhood {
+    /// Tells the Router what is new of a service's instances on other hosts. Those of hosts that are
+    /// down are hidden in the catalog and stay with the Router: their flows may go on.
+    pub(super) fn look_at(&mut self, automaton: &AutomatonName) {
+        let mut shown = BTreeMap::new();
+        for (host, instance) in self.catalog.instances_of(automaton) {
+            let Some(standing) = self.hosts.get(&host) else {
+                continue;
+            };
+            match self.remotes.read(&standing.neighbour, &instance) {
+                Some(remote) => drop(shown.insert(remote.instance, Arc::new(remote))),
+                None => self.count(NeighbourhoodDrop::NotItsOwn),
+            }
+        }
+        for told in self.remotes.of_automaton(automaton) {
+            let hidden = self.hosts.get(&told.host).is_some_and(|host| !host.up);
+            if !hidden && !shown.contains_key(&told.instance) {
+                let instance = told.instance;
+                self.remotes.leave(instance);
+                self.tell_router(PeerInput::InstanceGone { instance });
+            }
+        }
+        for remote in shown.into_values() {
+            if self.remotes.enter(&remote) {
+                self.tell_router(PeerInput::Instance(remote));
+            }
+        }
+    }
+}
