@@ -56,12 +56,13 @@ impl Applicant {
             let instances = daemon.instances().ok()?;
             instances.into_iter().find(|it| it.is("asker") && it.ready)
         })?;
-        let namespace = Namespace::of_process(asker.pid.context("the asker has no process")?)?;
-        let resolver = namespace.enter(|| {
-            let socket = UdpSocket::bind("0.0.0.0:0").context("open a socket for questions")?;
-            socket.connect(RESOLVER)?;
-            socket.set_read_timeout(Some(ANSWER_MAX))?;
-            Ok(socket)
+        let process = asker.pid.context("the asker has no process")?;
+        // Its first process is told of before it has entered its namespace.
+        let resolver = daemon.wait_until("have the asker inside", READY_MAX, |_| {
+            Namespace::of_process(process)
+                .ok()?
+                .enter(ask_resolver)
+                .ok()
         })?;
         Ok(Applicant {
             control: daemon.control_socket(),
@@ -124,6 +125,14 @@ impl Applicant {
             (code, _) => bail!("the resolver answers with code {code}"),
         }
     }
+}
+
+/// A socket from which an instance's resolver is asked.
+fn ask_resolver() -> Result<UdpSocket> {
+    let socket = UdpSocket::bind("0.0.0.0:0").context("open a socket for questions")?;
+    socket.connect(RESOLVER)?;
+    socket.set_read_timeout(Some(ANSWER_MAX))?;
+    Ok(socket)
 }
 
 fn service(version: u64) -> String {
