@@ -2,13 +2,12 @@
 
 use super::Host;
 use anyhow::{Context, Result};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use std::sync::Arc;
 use std::thread;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Ends `host`, then this program, when SIGINT, SIGTERM or SIGHUP comes.
-///
-/// Must be called before other threads start, as [`on_signal`].
 pub fn end_on_signal(host: &Arc<Host>) -> Result<()> {
     let host = Arc::clone(host);
     on_signal(move |signal| {
@@ -19,17 +18,41 @@ pub fn end_on_signal(host: &Arc<Host>) -> Result<()> {
 
 /// Calls `then` when SIGINT, SIGTERM or SIGHUP comes.
 ///
-/// Must be called before other threads start: they inherit the mask that leaves these signals to
-/// the one thread that waits for them. Child processes do not, `Command` clears it.
+/// The signals are handled and not blocked: a mask would be inherited by every daemon of the lab,
+/// handlers are not.
 pub fn on_signal(then: impl FnOnce(Signal) + Send + 'static) -> Result<()> {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
-        .into_iter()
-        .collect();
-    signals.thread_block().context("cannot block signals")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .context("cannot wait for signals")?;
+    let inside = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
+    drop(inside);
     thread::spawn(move || {
-        if let Ok(signal) = signals.wait() {
-            then(signal);
-        }
+        let came = runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => Signal::SIGINT,
+                _ = terminate.recv() => Signal::SIGTERM,
+                _ = hangup.recv() => Signal::SIGHUP,
+            }
+        });
+        then(came);
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn children_of_who_waits_for_signals_still_take_them() {
+        on_signal(|_| ()).unwrap();
+        let mut command = Command::new("grep");
+        let command = command.args(["^SigBlk:\t0*$", "/proc/self/status"]);
+        assert!(command.status().unwrap().success());
+    }
 }
