@@ -20,21 +20,19 @@
 //! while its link stands and membership holds it for up. docs/protocol/catalog.md has the whole.
 
 mod drops;
+mod effects;
 mod parts;
+mod ports;
 mod remotes;
 mod view;
 
-use crate::address::Ipv4Block;
-use crate::catalog::{
-    Catalog, CatalogConfig, CatalogInput, CatalogLimits, CatalogOutput, Change, SignedComposition,
-};
-use crate::composition::{Composition, CompositionName};
+use crate::catalog::{Catalog, CatalogConfig, CatalogInput, CatalogLimits, SignedComposition};
+use crate::composition::CompositionName;
 use crate::host::{HostId, OriginEpoch};
-use crate::id::InstanceId;
-use crate::membership::{Membership, MembershipConfig, MembershipInput, MembershipOutput};
+use crate::membership::{Membership, MembershipConfig, MembershipInput, PEERS_MAX};
 use crate::moment::Moment;
 use crate::name::HostName;
-use crate::peer::{PeerInput, RemoteInstance};
+use crate::peer::PeerInput;
 use crate::signature::PrivateKey;
 use crate::way::Path;
 use parts::{Assembly, MessageKind};
@@ -42,10 +40,10 @@ use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use remotes::{Remotes, key_of, statement_of};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 
 pub use drops::NeighbourhoodDrop;
 pub use parts::DATAGRAM_BYTES_MAX;
+pub use ports::{DatagramKind, Neighbour, NeighbourhoodInput, NeighbourhoodOutput};
 pub use view::{NeighbourView, NotComposed};
 
 /// How full messages of the catalog get: with their frames they fit a datagram, unless one record or
@@ -73,133 +71,6 @@ pub struct NeighbourhoodConfig {
     pub is_operator: bool,
 }
 
-/// Another host of the site, as its certificate says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Neighbour {
-    /// Which.
-    pub host: HostId,
-    /// The addresses that it gives to its identities.
-    pub blocks: Vec<Ipv4Block>,
-    /// Whether what is applied there is applied in the whole site.
-    pub is_operator: bool,
-}
-
-/// What a datagram carries; the number stands before it on the host link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DatagramKind {
-    /// A message of membership.
-    Membership = 1,
-    /// A message of the catalog, or a part of one.
-    Catalog = 3,
-}
-
-impl DatagramKind {
-    /// The kind with a number, if there is one.
-    pub fn from_number(number: u8) -> Option<Self> {
-        let kinds = [DatagramKind::Membership, DatagramKind::Catalog];
-        kinds.into_iter().find(|kind| *kind as u8 == number)
-    }
-}
-
-/// What happens in the neighbourhood.
-#[derive(Clone, Debug)]
-pub enum NeighbourhoodInput {
-    /// A host belongs to the site, by a certificate that holds.
-    Known(Neighbour),
-    /// Its certificate holds no more.
-    Unknown {
-        /// Whose.
-        host: HostId,
-    },
-    /// The host link to a host stands.
-    LinkUp {
-        /// To which.
-        host: HostId,
-        /// By which packets of flows go there.
-        path: Path,
-    },
-    /// The host link to a host is gone.
-    LinkDown {
-        /// To which.
-        host: HostId,
-    },
-    /// The host link brought a datagram, and vouches for its sender.
-    Datagram {
-        /// Who sent it.
-        from: HostId,
-        /// What it carries.
-        kind: DatagramKind,
-        /// At most [`DATAGRAM_BYTES_MAX`].
-        bytes: Vec<u8>,
-    },
-    /// A host's keeper answered [`NeighbourhoodOutput::Echo`].
-    Echoed {
-        /// Whose.
-        host: HostId,
-    },
-    /// What the Router says of an instance that runs here.
-    Own(Arc<RemoteInstance>),
-    /// An instance that ran here is no more.
-    OwnGone {
-        /// Which.
-        instance: InstanceId,
-    },
-    /// An operator applied a composition here.
-    Composed {
-        /// As it was read.
-        composition: Composition,
-        /// What it was read from.
-        text: String,
-    },
-    /// An operator deleted a composition here.
-    Deleted {
-        /// Which.
-        composition: CompositionName,
-    },
-    /// What an earlier run was asked to keep: comes once for each, at the start.
-    Kept {
-        /// As it was handed out.
-        bytes: Vec<u8>,
-    },
-    /// The own epoch was raised, after [`NeighbourhoodOutput::Outlived`].
-    Epoch(OriginEpoch),
-}
-
-/// What the neighbourhood wants done.
-#[derive(Clone, Debug)]
-pub enum NeighbourhoodOutput {
-    /// Send a datagram over the host link; it may be lost.
-    Datagram {
-        /// To whom.
-        to: HostId,
-        /// What it carries.
-        kind: DatagramKind,
-        /// At most [`DATAGRAM_BYTES_MAX`].
-        bytes: Vec<u8>,
-    },
-    /// Ask a host's keeper for an echo: its daemon does not answer.
-    Echo {
-        /// Whose.
-        to: HostId,
-    },
-    /// Tell the Router.
-    Peer(PeerInput),
-    /// Have the Router apply what an operator applied, here or elsewhere.
-    Apply(Arc<Composition>),
-    /// Have the Router delete what an operator deleted, here or elsewhere.
-    Forget(CompositionName),
-    /// Keep this over a restart, in place of what was kept of the composition before.
-    Keep {
-        /// Of which.
-        composition: CompositionName,
-        /// For [`NeighbourhoodInput::Kept`].
-        bytes: Vec<u8>,
-    },
-    /// An older state of this host was restored: raise its epoch above this one, durably, and say
-    /// [`NeighbourhoodInput::Epoch`].
-    Outlived(OriginEpoch),
-}
-
 /// What is known of another host.
 #[derive(Debug)]
 struct Standing {
@@ -218,9 +89,9 @@ pub struct Neighbourhood {
     host: HostId,
     membership: Membership,
     catalog: Catalog,
-    /// As many as membership takes.
+    /// At most [`PEERS_MAX`].
     hosts: BTreeMap<HostId, Standing>,
-    /// Links to hosts that nobody told of yet.
+    /// Links to hosts that nobody told of yet; as many at most.
     early_links: BTreeMap<HostId, Path>,
     /// Kept compositions whose operators are not known yet.
     waiting: Vec<SignedComposition>,
@@ -335,8 +206,10 @@ impl Neighbourhood {
         if host == self.host {
             return;
         }
+        let full = self.hosts.len() >= PEERS_MAX;
         match self.hosts.get_mut(&host) {
             Some(standing) => standing.neighbour = neighbour,
+            None if full => self.count(NeighbourhoodDrop::TooManyHosts),
             None => {
                 let standing = Standing {
                     neighbour,
@@ -345,7 +218,7 @@ impl Neighbourhood {
                     told: None,
                 };
                 self.hosts.insert(host, standing);
-                self.peers_changed(now);
+                self.peers_changed(None, now);
                 self.tell_catalog(CatalogInput::Certified(host), now);
             }
         }
@@ -357,7 +230,7 @@ impl Neighbourhood {
             return;
         };
         let link = standing.path;
-        self.peers_without(host, now);
+        self.peers_changed(Some(host), now);
         self.drain(now);
         self.hosts.remove(host);
         self.early_links.extend(link.map(|path| (*host, path)));
@@ -373,6 +246,9 @@ impl Neighbourhood {
     fn link_changed(&mut self, host: HostId, path: Option<Path>) {
         match (self.hosts.get_mut(&host), path) {
             (Some(standing), path) => standing.path = path,
+            (None, Some(_)) if self.early_links.len() >= PEERS_MAX => {
+                self.count(NeighbourhoodDrop::TooManyHosts);
+            }
             (None, Some(path)) => drop(self.early_links.insert(host, path)),
             (None, None) => drop(self.early_links.remove(&host)),
         }
@@ -443,16 +319,12 @@ impl Neighbourhood {
         }
     }
 
-    fn peers_changed(&mut self, now: Moment) {
-        let peers = self.hosts.keys().copied().collect();
-        self.membership
-            .handle_input(MembershipInput::Peers(peers), now);
-    }
-
-    fn peers_without(&mut self, host: &HostId, now: Moment) {
-        let peers = self.hosts.keys().copied().filter(|it| it != host).collect();
-        self.membership
-            .handle_input(MembershipInput::Peers(peers), now);
+    /// Tells membership who the others are; all but `gone`.
+    fn peers_changed(&mut self, gone: Option<&HostId>, now: Moment) {
+        let peers = self.hosts.keys().copied();
+        let peers = peers.filter(|host| Some(host) != gone).collect();
+        let input = MembershipInput::Peers(peers);
+        self.membership.handle_input(input, now);
     }
 
     /// Says whose compositions count, and offers those that waited for that.
@@ -477,121 +349,6 @@ impl Neighbourhood {
 
     fn tell_router(&mut self, input: PeerInput) {
         self.outputs.push_back(NeighbourhoodOutput::Peer(input));
-    }
-
-    /// Carries out what membership and catalog want, until neither wants more.
-    fn drain(&mut self, now: Moment) {
-        loop {
-            if let Some(output) = self.membership.poll_output() {
-                self.membership_wants(output, now);
-            } else if let Some(output) = self.catalog.poll_output() {
-                self.catalog_wants(output);
-            } else {
-                return;
-            }
-        }
-    }
-
-    fn membership_wants(&mut self, output: MembershipOutput, now: Moment) {
-        match output {
-            MembershipOutput::Datagram { to, bytes } => {
-                self.send(to, DatagramKind::Membership, bytes);
-            }
-            MembershipOutput::Up { host, .. } => self.stands(host, true, now),
-            MembershipOutput::Down { host } => self.stands(host, false, now),
-            MembershipOutput::Echo { to } => {
-                self.outputs.push_back(NeighbourhoodOutput::Echo { to });
-            }
-            MembershipOutput::Silent { host } => self.tell_router(PeerInput::Lost { host }),
-            // Nobody asked it to leave.
-            MembershipOutput::Left => {}
-        }
-    }
-
-    fn stands(&mut self, host: HostId, up: bool, now: Moment) {
-        if let Some(standing) = self.hosts.get_mut(&host) {
-            standing.up = up;
-        }
-        let input = match up {
-            true => CatalogInput::Up(host),
-            false => CatalogInput::Down(host),
-        };
-        self.tell_catalog(input, now);
-        self.weigh(&host);
-        if up {
-            // What it took back while it was hidden shows only now.
-            for service in self.remotes.services_of(&host) {
-                self.look_at(&service);
-            }
-        }
-    }
-
-    fn catalog_wants(&mut self, output: CatalogOutput) {
-        match output {
-            CatalogOutput::Publish { bytes } => self.flood(&bytes),
-            CatalogOutput::Ask { to, bytes } => self.send_message(&[to], MessageKind::Ask, &bytes),
-            CatalogOutput::Answer { to, bytes } => {
-                self.send_message(&[to], MessageKind::Answer, &bytes);
-            }
-            CatalogOutput::Changed(Change::Service(name)) => self.look_at(&name),
-            CatalogOutput::Changed(Change::Composition(name)) => self.composition_changed(name),
-            // Virtual IPs of services are each host's own, identities do not move yet, and who a host
-            // is comes from admission.
-            CatalogOutput::Changed(
-                Change::ServiceVip(_) | Change::Binding(_) | Change::Host(_),
-            )
-            | CatalogOutput::Introduced { .. } => {}
-            CatalogOutput::Outlived(epoch) => {
-                self.outputs.push_back(NeighbourhoodOutput::Outlived(epoch));
-            }
-        }
-    }
-
-    fn composition_changed(&mut self, name: CompositionName) {
-        if let Some(signed) = self.catalog.signed_composition(&name) {
-            self.outputs.push_back(NeighbourhoodOutput::Keep {
-                composition: name.clone(),
-                bytes: signed.to_bytes(),
-            });
-        }
-        let withdrawn = self.catalog.composition_version(&name);
-        if let Some(composition) = self.catalog.composition(&name) {
-            let apply = NeighbourhoodOutput::Apply(Arc::clone(composition));
-            self.outputs.push_back(apply);
-        } else if withdrawn.is_some_and(|(_, withdrawn)| withdrawn) {
-            self.outputs.push_back(NeighbourhoodOutput::Forget(name));
-        }
-    }
-
-    /// Sends what all are to know to each of them: a site is small. An overlay that floods takes this
-    /// place, and nothing else changes.
-    fn flood(&mut self, bytes: &[u8]) {
-        let live = self
-            .hosts
-            .iter()
-            .filter(|(_, standing)| standing.told.is_some());
-        let live: Vec<HostId> = live.map(|(host, _)| *host).collect();
-        self.send_message(&live, MessageKind::Gossip, bytes);
-    }
-
-    fn send_message(&mut self, to: &[HostId], kind: MessageKind, bytes: &[u8]) {
-        self.message = self.message.wrapping_add(1);
-        for part in parts::split(kind, self.message, bytes) {
-            for host in to {
-                self.send(*host, DatagramKind::Catalog, part.clone());
-            }
-        }
-    }
-
-    fn send(&mut self, to: HostId, kind: DatagramKind, bytes: Vec<u8>) {
-        debug_assert!(bytes.len() <= DATAGRAM_BYTES_MAX);
-        let link = self.hosts.get(&to).and_then(|standing| standing.path);
-        if link.is_none() {
-            self.count(NeighbourhoodDrop::NoLink);
-            return;
-        }
-        let output = NeighbourhoodOutput::Datagram { to, kind, bytes };
-        self.outputs.push_back(output);
     }
 
     fn count(&mut self, reason: NeighbourhoodDrop) {

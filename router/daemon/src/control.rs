@@ -2,7 +2,7 @@
 
 use crate::explain::explain;
 use crate::flow_line::FlowLine;
-use crate::hosts::{commands, founding, joining};
+use crate::hosts::{commands, composing, founding, joining};
 use crate::journal::Journal;
 use crate::protocol::{
     FlowPage, FlowRow, InstanceRow, REQUEST_BYTES_MAX, Request, Response, ServiceRow, Status,
@@ -14,7 +14,7 @@ use crate::worker::cgroup_of;
 use crate::world::{Facts, World, lock};
 use crate::{down, drain, metrics};
 use anyhow::{Context, Result, bail};
-use margay_core::composition::Composition;
+use margay_core::composition::{Composition, CompositionName};
 use margay_core::flow_key::Protocol;
 use margay_core::flow_table::{FlowState, READ_BATCH_MAX};
 use margay_core::id::{InstanceId, RequestId, SlotIndex};
@@ -215,23 +215,31 @@ async fn respond(world: &World, request: Request) -> Result<Value> {
 async fn apply(world: &World, file: &str, text: &str) -> Result<Value> {
     let composition =
         Composition::parse(text).map_err(|errors| anyhow::Error::msg(errors.render(file, text)))?;
+    composing::check(world, &composition).await?;
     let proposal = composition.clone();
     let room = move |journal: &Journal| journal.hold_room_for(&proposal);
-    change(world, room, |request| Input::Apply {
+    let told = composition.clone();
+    let outcome = change(world, room, |request| Input::Apply {
         request,
         composition,
-    })
-    .await
+    });
+    let outcome = outcome.await?;
+    composing::tell(world, told, text.to_owned()).await;
+    Ok(outcome)
 }
 
 async fn delete(world: &World, composition: &str) -> Result<Value> {
-    let composition = composition.parse()?;
+    let composition: CompositionName = composition.parse()?;
+    composing::check_deletion(world).await?;
     let room = |journal: &Journal| journal.hold_room(0);
-    change(world, room, |request| Input::Delete {
+    let told = composition.clone();
+    let outcome = change(world, room, |request| Input::Delete {
         request,
         composition,
-    })
-    .await
+    });
+    let outcome = outcome.await?;
+    composing::tell_deletion(world, told).await;
+    Ok(outcome)
 }
 
 /// Asks core for a change that could be recorded; refuses one that could not.

@@ -5,10 +5,13 @@
 
 mod admission;
 pub mod commands;
+pub mod composing;
+mod echo;
 mod errand;
 pub mod founding;
 pub mod identity;
 pub mod joining;
+mod neighbours;
 mod payload;
 mod renewal;
 mod roster;
@@ -24,7 +27,9 @@ use identity::{Identity, Keys};
 use margay_core::admission::{Issuer, Membership, NetworkId};
 use margay_core::host::HostId;
 use margay_core::moment::Moment;
+use margay_core::neighbourhood::{DatagramKind, Neighbourhood, NeighbourhoodInput};
 use margay_core::peer::PeerInput;
+use margay_core::port::Input;
 use margay_core::wall_time::WallTime;
 use margay_core::way::Path;
 use margay_datapath::datapath::Datapath;
@@ -35,7 +40,7 @@ use margay_datapath::host_link::{
 };
 use payload::Kind;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
@@ -66,13 +71,17 @@ pub struct Hosts {
     link: HostLink,
     socket: LinkSocket,
     links: BTreeMap<HostId, Linked>,
+    /// Where each host's link was last.
+    addresses: BTreeMap<HostId, IpAddr>,
     refusals: Refusals,
     /// Whose refusal was logged last, and why: who comes again is refused again.
     refused: BTreeMap<NoiseKey, String>,
     /// Devices from which the kernel takes other hosts' packets.
     devices: BTreeSet<u32>,
+    /// Who of the site is up, and what runs there.
+    near: Neighbourhood,
     /// What the Router is to be told.
-    inputs: VecDeque<PeerInput>,
+    inputs: VecDeque<Input>,
     /// Unbounded as a type, bounded in fact: a handful for each handshake, which are few a second.
     errands: mpsc::UnboundedSender<Errand>,
     /// When to look at certificates next.
@@ -85,6 +94,7 @@ struct Beginning {
     own: Identity,
     membership: Membership,
     issuer: Option<Issuer>,
+    near: Neighbourhood,
     socket: LinkSocket,
     seed: [u8; 32],
     errands: mpsc::UnboundedSender<Errand>,
@@ -116,11 +126,13 @@ pub fn open(
         let issued = MembershipRecord::IssuedInAll(issuer.records().collect());
         journal.commit_membership(&[issued])?;
     }
+    let near = neighbours::begin(&own, recorded, random()?, now());
     let socket = LinkSocket::open(first.port());
     let beginning = Beginning {
         own,
         membership,
         issuer,
+        near,
         socket: socket.with_context(|| format!("cannot open UDP port {}", first.port()))?,
         seed: random()?,
         errands,
@@ -135,6 +147,7 @@ impl Hosts {
             own,
             membership,
             issuer,
+            near,
             socket,
             seed,
             errands,
@@ -158,9 +171,11 @@ impl Hosts {
             link: HostLink::new(config, seed, now),
             socket,
             links: BTreeMap::new(),
+            addresses: BTreeMap::new(),
             refusals: Refusals::new(),
             refused: BTreeMap::new(),
             devices: BTreeSet::new(),
+            near,
             inputs: VecDeque::new(),
             errands,
             look_at: now,
@@ -196,6 +211,9 @@ impl Hosts {
         if self.link.poll_timeout().is_some_and(|due| due <= now) {
             self.link.handle_timeout(now);
         }
+        if self.near.poll_timeout().is_some_and(|due| due <= now) {
+            self.near.handle_timeout(now);
+        }
         if self.look_at <= now {
             self.look_at = now + LOOK_AT_CERTIFICATES;
             self.look_at_certificates(now);
@@ -205,12 +223,13 @@ impl Hosts {
 
     /// When to call [`Hosts::handle_timeout`].
     pub fn poll_timeout(&self) -> Moment {
-        let link = self.link.poll_timeout();
-        link.map_or(self.look_at, |due| due.min(self.look_at))
+        let both = [self.link.poll_timeout(), self.near.poll_timeout()];
+        let both = both.into_iter().flatten();
+        both.fold(self.look_at, Moment::min)
     }
 
     /// What the Router is to be told. Poll after everything else.
-    pub fn poll_input(&mut self) -> Option<PeerInput> {
+    pub fn poll_input(&mut self) -> Option<Input> {
         self.inputs.pop_front()
     }
 
@@ -232,6 +251,7 @@ impl Hosts {
         address: SocketAddr,
         path: Path,
         datapath: &mut Datapath,
+        now: Moment,
     ) {
         let linked = self.links.get_mut(&host);
         let Some(linked) = linked.filter(|linked| linked.address == address) else {
@@ -246,7 +266,8 @@ impl Hosts {
             self.devices.insert(ifindex);
         }
         linked.path = Some(path);
-        self.inputs.push_back(PeerInput::Up { host, path });
+        self.near
+            .handle_input(NeighbourhoodInput::LinkUp { host, path }, now);
     }
 
     fn look_for_all(&mut self, now: Moment) {
@@ -257,6 +278,7 @@ impl Hosts {
         let hosts: Vec<HostId> = members.map(|member| member.certificate.host).collect();
         for host in hosts {
             self.look_for(host, now);
+            self.tell_of(host, now);
         }
         self.settle(now);
     }
@@ -289,8 +311,14 @@ impl Hosts {
 
     /// Carries out all that the link wants done. Call after each visit.
     pub fn settle(&mut self, now: Moment) {
-        while let Some(output) = self.link.poll_output() {
-            self.carry_out(output, now);
+        loop {
+            if let Some(output) = self.link.poll_output() {
+                self.carry_out(output, now);
+            } else if let Some(output) = self.near.poll_output() {
+                self.carry_out_near(output, now);
+            } else {
+                return;
+            }
         }
     }
 
@@ -322,7 +350,8 @@ impl Hosts {
                 let reason = reason.name();
                 tracing::info!(host = %self.name_of(&host), reason, "a link is down");
                 self.links.remove(&host);
-                self.inputs.push_back(PeerInput::Down { host });
+                self.near
+                    .handle_input(NeighbourhoodInput::LinkDown { host }, now);
             }
             Output::Deliver { from, payload } => self.deliver(from, &payload, now),
             // Only a newcomer asks an address, and it is no member yet.
@@ -332,21 +361,33 @@ impl Hosts {
 
     fn found_at(&mut self, host: HostId, address: SocketAddr) {
         let path = None;
+        self.addresses.insert(host, address.ip());
         self.links.insert(host, Linked { address, path });
         self.run(Errand::FindPath { host, address });
+    }
+
+    fn last_address(&self, host: &HostId) -> Option<IpAddr> {
+        self.addresses.get(host).copied()
     }
 
     fn deliver(&mut self, from: HostId, payload: &[u8], now: Moment) {
         match payload::open(payload) {
             Some((Kind::ServiceFrame, frame)) => {
                 let frame = frame.to_vec();
-                self.inputs.push_back(PeerInput::Frame { from, frame });
+                let frame = PeerInput::Frame { from, frame };
+                self.inputs.push_back(Input::Peer(frame));
             }
             Some((Kind::Introduction, introduction)) => self.heard_of(from, introduction, now),
             Some((Kind::Revocation, revocation)) => self.heard_revocation(from, revocation, now),
             Some((Kind::RenewalRequest, request)) => self.renewal_wanted(from, request),
             Some((Kind::RenewalAnswer, answer)) => self.renewal_answered(from, answer, now),
-            Some((Kind::Membership | Kind::Catalog, _)) | None => {
+            Some((Kind::Membership, bytes)) => {
+                self.near_said(from, DatagramKind::Membership, bytes, now);
+            }
+            Some((Kind::Catalog, bytes)) => {
+                self.near_said(from, DatagramKind::Catalog, bytes, now);
+            }
+            None => {
                 tracing::debug!(from = from.short(), "a payload that nobody here reads");
             }
         }

@@ -300,9 +300,9 @@ impl Running {
             while let Some(output) = self.thread.router.poll_output() {
                 self.carry_out_one(output);
             }
-            let told = |hosts: &mut Option<Hosts>| hosts.as_mut()?.poll_input().map(Input::Peer);
             let input = self.inputs.pop_front();
-            let Some(input) = input.or_else(|| told(&mut self.thread.hosts)) else {
+            let told = || self.thread.hosts.as_mut()?.poll_input();
+            let Some(input) = input.or_else(told) else {
                 break;
             };
             self.thread.router.handle_input(input, now());
@@ -386,15 +386,14 @@ impl Running {
                 }
             }
             Output::SetEpoch { cell, epoch } => datapath.set_epoch(cell, epoch),
-            Output::SendFrame { to, frame } => {
-                if let Some(hosts) = hosts {
-                    hosts.send_frame(to, &frame, now());
-                }
-            }
             Output::PublishNames(snapshot) => names.store(snapshot),
             Output::Observed(event) => flow_events.tell(*event, datapath),
             // Whatever came before it was carried out by this very thread.
             Output::Withdraw { instance } => self.inputs.push_back(Input::Withdrawn { instance }),
+            Output::SendFrame { .. }
+            | Output::Instance(_)
+            | Output::InstanceGone { .. }
+            | Output::Told { .. } => tell_others(hosts.as_mut(), output),
             takes_time => self.slow.push(takes_time),
         }
     }
@@ -418,6 +417,26 @@ impl Running {
         // Rounded up: waking early would only mean to wait once more.
         let wait = due.since(now) + Duration::from_nanos(999_999);
         EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX)
+    }
+}
+
+/// Carries out what is for other hosts, or came of what they wanted; a host alone has none.
+fn tell_others(hosts: Option<&mut Hosts>, output: Output) {
+    let Some(hosts) = hosts else {
+        return;
+    };
+    match output {
+        Output::SendFrame { to, frame } => hosts.send_frame(to, &frame, now()),
+        Output::Instance(instance) => hosts.own_instance(instance, now()),
+        Output::InstanceGone { instance } => hosts.own_instance_gone(instance, now()),
+        Output::Told {
+            composition,
+            outcome,
+        } => match outcome {
+            Ok(said) => tracing::info!(%composition, "an operator of the site: {said}"),
+            Err(error) => tracing::error!(%composition, "not as the site wants it: {error}"),
+        },
+        other => tracing::error!(?other, "this is not for other hosts"),
     }
 }
 

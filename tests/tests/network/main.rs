@@ -6,4 +6,5 @@
 )]
 
 mod admission;
+mod flows;
 mod site;

@@ -28,6 +28,7 @@ macro_rules! reasons {
 
 reasons! {
     UnknownHost = "unknown_host", "A datagram's sender is no host of this site, or has no certificate that holds.";
+    TooManyHosts = "too_many_hosts", "The site has as many hosts as one may; this one is not known here.";
     NoLink = "no_link", "A datagram should have gone to a host to which no host link stands.";
     UnreadablePart = "unreadable_part", "A datagram is not in the form that a message's part should have.";
     Unfinished = "unfinished", "A message's other parts did not come before those of later ones.";

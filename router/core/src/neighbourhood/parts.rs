@@ -9,8 +9,8 @@ use prost::Message;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// The longest payload of the host link, beside the byte that says its kind.
-pub const DATAGRAM_BYTES_MAX: usize = 4_063;
+/// The longest payload of the host link, less the byte that says its kind.
+pub const DATAGRAM_BYTES_MAX: usize = 4_062;
 
 /// What a part holds of its message: the rest of the datagram is enough for what stands before it.
 const CONTENT_BYTES_MAX: usize = 4_000;

@@ -8,7 +8,7 @@ use margay_core::admission::{
 };
 use margay_core::host::HostId;
 use margay_core::moment::Moment;
-use margay_core::peer::PeerInput;
+use margay_core::neighbourhood::NeighbourhoodInput;
 use margay_datapath::host_link::sealed::Statement;
 use margay_datapath::host_link::{self, ExchangeId, NoiseKey};
 use std::net::SocketAddr;
@@ -168,6 +168,7 @@ impl Hosts {
         let record = MembershipRecord::Introduced(host, introduction.clone());
         self.run(Errand::Record(vec![record]));
         self.look_for(host, now);
+        self.tell_of(host, now);
         let others = self.links.keys().copied();
         let others = others.filter(|other| *other != host && Some(*other) != told_by);
         for other in others.collect::<Vec<_>>() {
@@ -222,7 +223,8 @@ impl Hosts {
             tracing::warn!(host = %name, "a host is no member any more: {}", departed.why);
             self.run(Errand::Record(vec![MembershipRecord::Departed(host)]));
             self.hang_up(host, now);
-            self.inputs.push_back(PeerInput::Lost { host });
+            self.near
+                .handle_input(NeighbourhoodInput::Unknown { host }, now);
         }
     }
 

@@ -1,13 +1,14 @@
 //! What the hosts' part of the router thread wants done and that takes time.
 
+use super::echo;
 use crate::journal::MembershipRecord;
 use crate::world::{World, lock};
 use anyhow::{Context, Result};
-use margay_core::host::HostId;
+use margay_core::host::{HostId, OriginEpoch};
 use margay_core::way::Path;
 use margay_datapath::host_link::ExchangeId;
 use margay_datapath::network::route_to;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -46,6 +47,15 @@ pub enum Errand {
         /// Where its link is.
         address: SocketAddr,
     },
+    /// Ask a host for an echo, past its daemon.
+    Echo {
+        /// Which.
+        host: HostId,
+        /// Where it was last.
+        address: IpAddr,
+    },
+    /// Raise this host's life to this one.
+    Outlive(OriginEpoch),
 }
 
 /// The port of packets in datagrams beside the host link's `port`.
@@ -93,10 +103,28 @@ async fn run_one(world: &World, errand: Errand) -> Result<()> {
         Errand::FindPath { host, address } => {
             let path = path_to(world, address).await;
             let path = path.with_context(|| format!("no packets go to host {}", host.short()))?;
-            let found = world.router.hosts(move |hosts, datapath, _| {
-                hosts.path_found(host, address, path, datapath);
+            let found = world.router.hosts(move |hosts, datapath, now| {
+                hosts.path_found(host, address, path, datapath, now);
             });
             found.await
+        }
+        Errand::Echo { host, address } => {
+            let router = world.router.clone();
+            tokio::spawn(async move {
+                if echo::answers(address).await {
+                    let told = router.hosts(move |hosts, _, now| hosts.echoed(host, now));
+                    // Without a router thread there is nobody to tell.
+                    let _ = told.await;
+                }
+            });
+            Ok(())
+        }
+        Errand::Outlive(epoch) => {
+            commit(world, vec![MembershipRecord::Epoch(epoch)]).await?;
+            let raised = world
+                .router
+                .hosts(move |hosts, _, now| hosts.outlived(epoch, now));
+            raised.await
         }
     }
 }

@@ -4,6 +4,7 @@ use super::tables::{META, NEXT_INSTANCE, PEERS, QUARANTINE, SERVICE_VIPS, decode
 use anyhow::{Context, Result};
 use margay_core::address::Ipv4Block;
 use margay_core::admission::{IssuerRecord, NetworkId, Role};
+use margay_core::composition::CompositionName;
 use margay_core::host::{HostId, OriginEpoch};
 use margay_core::name::{HostName, SitePath};
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
@@ -19,6 +20,8 @@ const ISSUED: TableDefinition<u64, &[u8]> = TableDefinition::new("issued");
 const REVOCATIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("revocations");
 /// How other members introduced themselves last.
 const INTRODUCTIONS: TableDefinition<[u8; 32], &[u8]> = TableDefinition::new("introductions");
+/// Compositions of the site, as their operators signed them.
+const KEPT: TableDefinition<&str, &[u8]> = TableDefinition::new("kept");
 const ENTRY: &str = "entry";
 const CREDENTIAL: &str = "credential";
 const EPOCH: &str = "epoch";
@@ -66,6 +69,8 @@ pub struct RecordedMembership {
     pub revocations: Vec<Vec<u8>>,
     /// Other members.
     pub introductions: Vec<Vec<u8>>,
+    /// Compositions of the site.
+    pub kept: Vec<Vec<u8>>,
 }
 
 /// A change that must survive the daemon.
@@ -86,6 +91,10 @@ pub enum MembershipRecord {
     Introduced(HostId, Vec<u8>),
     /// A host is no member any more.
     Departed(HostId),
+    /// A composition of the site is this from now on.
+    Kept(CompositionName, Vec<u8>),
+    /// This host's life is this one from now on.
+    Epoch(OriginEpoch),
 }
 
 /// Makes the tables.
@@ -94,6 +103,7 @@ pub fn make(transaction: &WriteTransaction) -> Result<()> {
     transaction.open_table(ISSUED)?;
     transaction.open_table(REVOCATIONS)?;
     transaction.open_table(INTRODUCTIONS)?;
+    transaction.open_table(KEPT)?;
     Ok(())
 }
 
@@ -111,6 +121,7 @@ pub(super) fn read(transaction: &ReadTransaction) -> Result<Option<RecordedMembe
         issued: Vec::new(),
         revocations: Vec::new(),
         introductions: Vec::new(),
+        kept: Vec::new(),
     };
     for row in transaction.open_table(ISSUED)?.iter()? {
         recorded.issued.push(decode(row?.1.value())?);
@@ -120,6 +131,9 @@ pub(super) fn read(transaction: &ReadTransaction) -> Result<Option<RecordedMembe
     }
     for row in transaction.open_table(INTRODUCTIONS)?.iter()? {
         recorded.introductions.push(row?.1.value().to_vec());
+    }
+    for row in transaction.open_table(KEPT)?.iter()? {
+        recorded.kept.push(row?.1.value().to_vec());
     }
     Ok(Some(recorded))
 }
@@ -152,6 +166,14 @@ pub(super) fn apply(transaction: &WriteTransaction, record: &MembershipRecord) -
                 .open_table(INTRODUCTIONS)?
                 .remove(host.as_bytes())?;
         }
+        MembershipRecord::Kept(composition, bytes) => {
+            let mut kept = transaction.open_table(KEPT)?;
+            kept.insert(composition.as_str(), bytes.as_slice())?;
+        }
+        MembershipRecord::Epoch(epoch) => {
+            let mut membership = transaction.open_table(MEMBERSHIP)?;
+            membership.insert(EPOCH, serde_json::to_vec(epoch)?.as_slice())?;
+        }
     }
     Ok(())
 }
@@ -173,6 +195,7 @@ fn enter(transaction: &WriteTransaction, entry: &Entry, credential: &[u8]) -> Re
     transaction.delete_table(ISSUED)?;
     transaction.delete_table(REVOCATIONS)?;
     transaction.delete_table(INTRODUCTIONS)?;
+    transaction.delete_table(KEPT)?;
     transaction.delete_table(QUARANTINE)?;
     transaction.delete_table(SERVICE_VIPS)?;
     transaction.delete_table(PEERS)?;

@@ -307,7 +307,7 @@ fn a_host_with_an_older_composition_says_so() {
     two.a.apply(&shop).unwrap();
     let to = two.b.called("1.web");
     two.shopper_calls(4_000, to, Kind::Syn(80));
-    for _ in 0..8 {
+    for _ in 0..7 {
         two.talk();
         assert_eq!(
             two.a.counted(DropReason::PolicyUnknown),

@@ -1,0 +1,48 @@
+//! Compositions of the whole site: what an operator applies here is told to every host.
+
+use super::Hosts;
+use crate::world::World;
+use anyhow::Result;
+use margay_core::composition::{Composition, CompositionName};
+use margay_core::neighbourhood::NeighbourhoodInput;
+
+/// Refuses a composition that the site would not take from here.
+pub async fn check(world: &World, composition: &Composition) -> Result<()> {
+    let composition = composition.clone();
+    ask(world, move |hosts| hosts.near.check(&composition)).await
+}
+
+/// Refuses to delete where the site would not take it from here.
+pub async fn check_deletion(world: &World) -> Result<()> {
+    ask(world, |hosts| hosts.near.check_operator()).await
+}
+
+/// Tells the site what was applied here.
+pub async fn tell(world: &World, composition: Composition, text: String) {
+    tell_near(world, NeighbourhoodInput::Composed { composition, text }).await;
+}
+
+/// Tells the site what was deleted here.
+pub async fn tell_deletion(world: &World, composition: CompositionName) {
+    tell_near(world, NeighbourhoodInput::Deleted { composition }).await;
+}
+
+/// A host alone may do whatever it likes.
+async fn ask<E: std::error::Error + Send + Sync + 'static>(
+    world: &World,
+    question: impl FnOnce(&Hosts) -> Result<(), E> + Send + 'static,
+) -> Result<()> {
+    match world.router.hosts(|hosts, _, _| question(hosts)).await {
+        Ok(answer) => Ok(answer?),
+        Err(_alone) => Ok(()),
+    }
+}
+
+async fn tell_near(world: &World, input: NeighbourhoodInput) {
+    let told = world
+        .router
+        .hosts(|hosts, _, now| hosts.near.handle_input(input, now));
+    if told.await.is_err() {
+        tracing::debug!("there is no site to tell");
+    }
+}

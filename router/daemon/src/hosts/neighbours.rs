@@ -1,0 +1,137 @@
+//! The neighbourhood: driven here between the host link and the Router.
+
+use super::identity::Identity;
+use super::payload::Kind;
+use super::{Errand, Hosts};
+use crate::journal::{MembershipRecord, RecordedMembership};
+use margay_core::admission::{Certificate, Role};
+use margay_core::host::{HostId, OriginEpoch};
+use margay_core::id::InstanceId;
+use margay_core::moment::Moment;
+use margay_core::neighbourhood::{
+    DatagramKind, Neighbour, Neighbourhood, NeighbourhoodConfig, NeighbourhoodInput,
+    NeighbourhoodOutput,
+};
+use margay_core::peer::RemoteInstance;
+use margay_core::port::Input;
+use std::sync::Arc;
+
+/// Begins alone, with what an earlier run was asked to keep.
+pub(super) fn begin(
+    own: &Identity,
+    recorded: &RecordedMembership,
+    seed: [u8; 8],
+    now: Moment,
+) -> Neighbourhood {
+    let config = NeighbourhoodConfig {
+        key: own.keys.host.clone(),
+        name: own.entry.name.clone(),
+        epoch: own.epoch,
+        network_key: own.entry.network.address_key(),
+        is_operator: is_operator(&own.certificate),
+    };
+    let mut near = Neighbourhood::new(config, u64::from_ne_bytes(seed), now);
+    for bytes in recorded.kept.clone() {
+        near.handle_input(NeighbourhoodInput::Kept { bytes }, now);
+    }
+    near
+}
+
+/// Who may let hosts in may also say what runs on them.
+fn is_operator(certificate: &Certificate) -> bool {
+    certificate.roles.contains(&Role::Issuer)
+}
+
+impl Hosts {
+    /// Tells the neighbourhood of a member of this host's site.
+    pub(super) fn tell_of(&mut self, host: HostId, now: Moment) {
+        let member = self.membership.member(&host);
+        let Some(certificate) = member.map(|member| &member.certificate) else {
+            return;
+        };
+        if certificate.site != self.own.entry.site {
+            return;
+        }
+        let neighbour = Neighbour {
+            host,
+            blocks: certificate.blocks.clone(),
+            is_operator: is_operator(certificate),
+        };
+        self.near
+            .handle_input(NeighbourhoodInput::Known(neighbour), now);
+    }
+
+    /// Passes on what the host link brought.
+    pub(super) fn near_said(
+        &mut self,
+        from: HostId,
+        kind: DatagramKind,
+        bytes: &[u8],
+        now: Moment,
+    ) {
+        let bytes = bytes.to_vec();
+        self.near
+            .handle_input(NeighbourhoodInput::Datagram { from, kind, bytes }, now);
+    }
+
+    /// Tells the others of an instance here.
+    pub fn own_instance(&mut self, instance: Arc<RemoteInstance>, now: Moment) {
+        self.near
+            .handle_input(NeighbourhoodInput::Own(instance), now);
+        self.settle(now);
+    }
+
+    /// Tells the others that an instance here is no more.
+    pub fn own_instance_gone(&mut self, instance: InstanceId, now: Moment) {
+        self.near
+            .handle_input(NeighbourhoodInput::OwnGone { instance }, now);
+        self.settle(now);
+    }
+
+    /// A host answered an echo, whatever its daemon does.
+    pub(super) fn echoed(&mut self, host: HostId, now: Moment) {
+        self.near
+            .handle_input(NeighbourhoodInput::Echoed { host }, now);
+    }
+
+    /// This host's life was raised above one that others remember.
+    pub(super) fn outlived(&mut self, epoch: OriginEpoch, now: Moment) {
+        self.near
+            .handle_input(NeighbourhoodInput::Epoch(epoch), now);
+    }
+
+    pub(super) fn carry_out_near(&mut self, output: NeighbourhoodOutput, now: Moment) {
+        match output {
+            NeighbourhoodOutput::Datagram { to, kind, bytes } => {
+                let kind = match kind {
+                    DatagramKind::Membership => Kind::Membership,
+                    DatagramKind::Catalog => Kind::Catalog,
+                };
+                self.send(to, kind, &bytes, now);
+            }
+            NeighbourhoodOutput::Echo { to } => {
+                if let Some(address) = self.last_address(&to) {
+                    self.run(Errand::Echo { host: to, address });
+                }
+            }
+            NeighbourhoodOutput::Peer(input) => self.inputs.push_back(Input::Peer(input)),
+            NeighbourhoodOutput::Apply(composition) => {
+                let composition = composition.as_ref().clone();
+                self.inputs.push_back(Input::Composition(composition));
+            }
+            NeighbourhoodOutput::Forget(name) => {
+                self.inputs.push_back(Input::CompositionGone(name));
+            }
+            NeighbourhoodOutput::Keep { composition, bytes } => {
+                let record = MembershipRecord::Kept(composition, bytes);
+                self.run(Errand::Record(vec![record]));
+            }
+            NeighbourhoodOutput::Outlived(epoch) => {
+                tracing::warn!(
+                    "an older state of this host was restored: others know a later life of it"
+                );
+                self.run(Errand::Outlive(OriginEpoch(epoch.0 + 1)));
+            }
+        }
+    }
+}
