@@ -14,6 +14,7 @@ mod observing;
 mod random_walk;
 mod recovering;
 mod targets;
+mod telling;
 mod trusting;
 mod unchosen;
 mod universal;
