@@ -18,7 +18,8 @@ macro_rules! number {
 }
 
 number!(
-    /// One identity on this host: raised for each new instance, never used twice.
+    /// One identity: raised for each new instance of a host, never used twice. In a network the upper
+    /// half is the base of the IPv4 block of the host where it was born.
     InstanceId(u64)
 );
 number!(
@@ -43,6 +44,12 @@ number!(
 );
 
 impl InstanceId {
+    /// Its number on the host where it was born; the upper half says which host that was.
+    pub const fn number_at_birth(self) -> u32 {
+        let [.., a, b, c, d] = self.0.to_be_bytes();
+        u32::from_be_bytes([a, b, c, d])
+    }
+
     /// The host itself as a caller: its own programs and the DNS servers that ask it. No instance has
     /// this number.
     pub const HOST: InstanceId = InstanceId(0);

@@ -36,9 +36,8 @@ impl User {
     }
 
     fn of_instance(instance: InstanceId) -> Result<User, ConfinementError> {
-        let id = u32::try_from(instance.0)
-            .ok()
-            .and_then(|number| DEFAULT_USER_BASE.checked_add(number))
+        let id = DEFAULT_USER_BASE
+            .checked_add(instance.number_at_birth())
             .filter(|id| *id < DEFAULT_USER_END)
             .ok_or_else(|| {
                 ConfinementError::User(format!("no user id is left for instance {instance}"))
@@ -73,6 +72,13 @@ mod tests {
 
         assert_eq!(user.uid.as_raw(), 1_900_000_007);
         assert_eq!(user.gid.as_raw(), 1_900_000_007);
+    }
+
+    #[test]
+    fn user_follows_from_the_number_on_the_own_host_in_every_network() {
+        let elsewhere = InstanceId(0x6440_1000 << 32 | 7);
+        let user = |instance| User::find(None, instance).unwrap();
+        assert_eq!(user(elsewhere), user(InstanceId(7)));
     }
 
     #[test]
