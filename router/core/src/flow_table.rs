@@ -224,17 +224,51 @@ impl FlowTable {
 
     /// Opens a flow whose key is not in the table; the error is the reason to refuse its packet.
     pub fn open(&mut self, request: OpenRequest, now: Moment) -> Result<(), DropReason> {
+        self.begin(request, Output::OpenFlow, now)
+    }
+
+    fn begin(
+        &mut self,
+        request: OpenRequest,
+        output: fn(FlowEntries) -> Output,
+        now: Moment,
+    ) -> Result<(), DropReason> {
         debug_assert!(!self.keys.contains_key(&request.key), "look up first");
         let mut random = self.random.clone();
         let delivered = self.room(&request, &mut random, now)?;
         self.random = random;
         let pair = self.pairs.take(now).ok_or(DropReason::FlowTableFull)?;
         let entries = request.entries(delivered, pair);
-        self.outputs.push_back(Output::OpenFlow(entries.clone()));
+        self.outputs.push_back(output(entries.clone()));
         self.hold(entries.client, entries.server);
         self.insert(Flow::new(entries, request.choice, now, now));
         self.keep_some_for_core();
         Ok(())
+    }
+
+    /// Lets the packets of another host's flow in, as agreed; answers are handed up until
+    /// [`FlowTable::open_answers`].
+    pub fn let_in(&mut self, request: OpenRequest, now: Moment) -> Result<(), DropReason> {
+        self.check_agreed(&request, now)?;
+        self.begin(request, Output::LetIn, now)
+    }
+
+    /// Has the kernel carry the answers, too; tells whether there is such a flow.
+    pub fn open_answers(&mut self, forward: &FlowKey) -> bool {
+        let entries = self.find(forward).map(|flow| flow.entries.clone());
+        let found = entries.filter(|entries| entries.forward.key == *forward);
+        let is_there = found.is_some();
+        self.outputs.extend(found.map(Output::OpenFlow));
+        is_there
+    }
+
+    /// Lets the packets of another host's flow in no more: it never had its entries.
+    pub fn shut_out(&mut self, forward: &FlowKey, now: Moment) {
+        self.close_where(
+            |flow| flow.entries.forward.key == *forward,
+            FlowEnd::Silent,
+            now,
+        );
     }
 
     /// Opens a flow of which another host knows already how its packets are delivered: nothing is moved.

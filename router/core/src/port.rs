@@ -146,6 +146,9 @@ pub enum Output {
     SetLocation { location: LocationIndex, way: Way },
     /// Insert both directions of a flow: reverse first, then forward, neither overwriting.
     OpenFlow(FlowEntries),
+    /// Install the entry of client to server only: the client's host may send by now, while answers
+    /// are still handed up. [`Output::OpenFlow`] follows for the same entries.
+    LetIn(FlowEntries),
     /// Delete both directions of these flows.
     CloseFlows(Vec<FlowKeys>),
     /// Delete both directions of those of these flows through which nothing passed since they were

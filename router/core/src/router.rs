@@ -209,7 +209,7 @@ impl Router {
         self.telling_timeout(now);
         self.peers_timeout(now);
         self.pending_timeout(now);
-        self.accepted.handle_timeout(now);
+        self.accepted_timeout(now);
         self.flows.handle_timeout(now);
         self.drain_flows();
         self.observe_timeout(now);

@@ -6,9 +6,10 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use margay_core::moment::Moment;
 use margay_core::names::NamesSnapshot;
-use margay_core::port::{Input, Output, SpentFlow};
+use margay_core::port::{FlowEntries, Input, Output, SpentFlow};
 use margay_core::router::Router;
 use margay_datapath::datapath::Datapath;
+use margay_datapath::flow_maps::FlowError;
 use margay_datapath::tap::{TAP_QUEUE_FRAMES, UpcallTap};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -337,12 +338,12 @@ impl Running {
         } = &mut self.thread;
         match output {
             Output::OpenFlow(entries) => {
-                if let Err(error) = datapath.open_flow(&entries, now()) {
-                    tracing::warn!(flow = %entries.forward.key, %error, "flow refused");
-                    self.inputs.push_back(Input::FlowRefused {
-                        forward: entries.forward.key,
-                    });
-                }
+                let opened = datapath.open_flow(&entries, now());
+                self.refuse_unless(opened, &entries);
+            }
+            Output::LetIn(entries) => {
+                let let_in = datapath.let_in(&entries, now());
+                self.refuse_unless(let_in, &entries);
             }
             Output::CloseFlows(flows) => {
                 if let Err(error) = datapath.close_flows(&flows) {
@@ -395,6 +396,14 @@ impl Running {
             | Output::InstanceGone { .. }
             | Output::Told { .. } => tell_others(hosts.as_mut(), output),
             takes_time => self.slow.push(takes_time),
+        }
+    }
+
+    fn refuse_unless(&mut self, taken: Result<(), FlowError>, entries: &FlowEntries) {
+        if let Err(error) = taken {
+            let forward = entries.forward.key;
+            tracing::warn!(flow = %forward, %error, "flow refused");
+            self.inputs.push_back(Input::FlowRefused { forward });
         }
     }
 

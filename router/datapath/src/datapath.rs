@@ -151,6 +151,12 @@ impl Datapath {
         self.flows.open(entries, now)
     }
 
+    /// Makes the packets from client to server pass, and has answers handed up until
+    /// [`Datapath::open_flow`] of the same entries.
+    pub fn let_in(&mut self, entries: &FlowEntries, now: Moment) -> Result<(), FlowError> {
+        self.flows.let_in(entries, now)
+    }
+
     /// Deletes both directions of flows; what is not there is success. The slots may be used
     /// again once no packet can still hold them: let them rest for a second.
     ///

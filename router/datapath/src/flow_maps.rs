@@ -68,18 +68,33 @@ impl FlowMaps {
         if self.is_open(entries)? {
             return Ok(());
         }
-        for (entry, direction) in [
-            (&entries.reverse, Direction::Reverse),
-            (&entries.forward, Direction::Forward),
-        ] {
-            SlotDescription::new(entries, direction).write(self.slot(entry.slot)?, now);
+        if self.slot_of(entries.forward.key)? == Some(entries.forward.slot) {
+            // It was let in: both rows are written, and packets count in them.
+            return self.insert(&entries.reverse).map(drop);
         }
+        self.write_rows(entries, now)?;
         let reverse_is_new = self.insert(&entries.reverse)?;
         if let Err(error) = self.insert(&entries.forward) {
             if reverse_is_new {
                 self.remove(entries.reverse.key)?;
             }
             return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Makes packets from client to server pass, and has answers handed up.
+    pub(crate) fn let_in(&mut self, entries: &FlowEntries, now: Moment) -> Result<(), FlowError> {
+        self.write_rows(entries, now)?;
+        self.insert(&entries.forward).map(drop)
+    }
+
+    fn write_rows(&self, entries: &FlowEntries, now: Moment) -> Result<(), FlowError> {
+        for (entry, direction) in [
+            (&entries.reverse, Direction::Reverse),
+            (&entries.forward, Direction::Forward),
+        ] {
+            SlotDescription::new(entries, direction).write(self.slot(entry.slot)?, now);
         }
         Ok(())
     }

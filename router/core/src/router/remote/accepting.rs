@@ -44,11 +44,10 @@ impl Accepted {
         self.until.first().map(|(until, _)| *until)
     }
 
-    /// Forgets what nobody acknowledged.
-    pub(in crate::router) fn handle_timeout(&mut self, now: Moment) {
-        while let Some((_, attempt)) = self.until.first().copied().filter(|it| it.0 <= now) {
-            self.remove(attempt);
-        }
+    /// Forgets one that nobody acknowledged; answers its key.
+    fn give_up(&mut self, now: Moment) -> Option<FlowKey> {
+        let (_, attempt) = self.until.first().copied().filter(|it| it.0 <= now)?;
+        self.remove(attempt).map(|offer| offer.open.key)
     }
 
     fn insert(&mut self, offer: Offer) {
@@ -65,6 +64,13 @@ impl Accepted {
 }
 
 impl Router {
+    /// Lets nothing in any more that nobody acknowledged.
+    pub(in crate::router) fn accepted_timeout(&mut self, now: Moment) {
+        while let Some(key) = self.accepted.give_up(now) {
+            self.flows.shut_out(&key, now);
+        }
+    }
+
     /// Another host asks for a flow: accepts it, or asks the next router; the error is the answer.
     pub(in crate::router) fn requested(
         &mut self,
@@ -105,10 +111,13 @@ impl Router {
             choice,
         };
         let endpoint = instance.network.ok_or(DropReason::NoInstance)?.endpoint;
-        self.flows.check_agreed(&open, now)?;
+        self.replace_older(&open, now);
         if self.accepted.offers.len() >= ACCEPTED_MAX {
             return Err(DropReason::FlowTableFull);
         }
+        // Before the answer goes out: the client's next packet may overtake the acknowledgement.
+        self.flows.let_in(open, now)?;
+        self.drain_flows();
         let accept = Accept {
             server: open.server.instance,
             address,
@@ -127,6 +136,16 @@ impl Router {
         self.outputs.push_back(Output::Inject { endpoint, packet });
         self.send_back(&hops, attempt, |_| FrameKind::Accept(answer));
         Ok(())
+    }
+
+    /// The same client may begin anew with the same port, which ends what it began before.
+    fn replace_older(&mut self, open: &OpenRequest, now: Moment) {
+        let older = self.accepted.offers.get(&open.key);
+        let older = older.filter(|older| older.open.client == open.client);
+        if let Some(attempt) = older.map(|older| older.attempt) {
+            self.accepted.remove(attempt);
+            self.flows.shut_out(&open.key, now);
+        }
     }
 
     /// Whether the request is what an honest host sends; answers the client's host.
@@ -192,7 +211,9 @@ impl Router {
         }
         let offer = self.accepted.remove(attempt);
         let offer = offer.ok_or(DropReason::NotUnderstoodFrame)?;
-        self.flows.open_as_agreed(offer.open, now)?;
+        if !self.flows.open_answers(&offer.open.key) {
+            return Err(DropReason::NotUnderstoodFrame);
+        }
         self.note_load(offer.open.server.instance, now);
         self.drain_flows();
         Ok(())
