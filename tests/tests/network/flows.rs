@@ -85,7 +85,8 @@ fn calls_are_answered(families: &[Family]) {
         });
         let expected =
             format!("datagrams first second\nconnection stream\nping {echo_reply} 7 payload");
-        assert_eq!(told.trim(), expected, "over IPv{family}");
+        let drops = || format!("{:?}\n{:?}", a.drops(), b.drops());
+        assert_eq!(told.trim(), expected, "over IPv{family}\n{}", drops());
     }
     // Whatever followed the first packets, the kernels carried and counted.
     for host in [a, b] {

@@ -4,15 +4,16 @@
 use super::super::Router;
 use super::super::decision::{Draws, Server};
 use crate::drop_reason::DropReason;
-use crate::flow_key::FlowKey;
+use crate::flow_key::{FlowKey, Protocol};
 use crate::flow_table::OpenRequest;
 use crate::host::HostId;
-use crate::id::EndpointIndex;
+use crate::id::{EndpointIndex, InstanceId};
 use crate::moment::Moment;
 use crate::packet::{self, Packet};
 use crate::port::Output;
 use crate::service_frame::{Accept, Attempt, FrameKind, HOPS_MAX, Request};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Flows that wait for their acknowledgement at once.
@@ -21,6 +22,9 @@ pub(in crate::router) const ACCEPTED_MAX: usize = 4_096;
 /// How long an acknowledgement may take: longer than the client's host asks.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(8);
 
+/// How long a datagram may take that was on its way up when its flow's entries opened.
+const ON_ITS_WAY_UP: Duration = Duration::from_secs(1);
+
 /// A flow that this host has accepted.
 #[derive(Debug)]
 struct Offer {
@@ -28,6 +32,8 @@ struct Offer {
     open: OpenRequest,
     /// As it is repeated.
     accept: Accept,
+    /// Whether its entries stand by now; it is remembered for what was on its way up then.
+    acknowledged: bool,
     until: Moment,
 }
 
@@ -44,10 +50,21 @@ impl Accepted {
         self.until.first().map(|(until, _)| *until)
     }
 
-    /// Forgets one that nobody acknowledged; answers its key.
-    fn give_up(&mut self, now: Moment) -> Option<FlowKey> {
+    /// Forgets one whose time is over.
+    fn give_up(&mut self, now: Moment) -> Option<Offer> {
         let (_, attempt) = self.until.first().copied().filter(|it| it.0 <= now)?;
-        self.remove(attempt).map(|offer| offer.open.key)
+        self.remove(attempt)
+    }
+
+    /// Remembers one for datagrams that are on their way up, if there is room.
+    fn acknowledged(&mut self, offer: Offer, now: Moment) {
+        if offer.open.key.protocol == Protocol::Udp && self.offers.len() < ACCEPTED_MAX / 2 {
+            self.insert(Offer {
+                acknowledged: true,
+                until: now + ON_ITS_WAY_UP,
+                ..offer
+            });
+        }
     }
 
     fn insert(&mut self, offer: Offer) {
@@ -66,8 +83,10 @@ impl Accepted {
 impl Router {
     /// Lets nothing in any more that nobody acknowledged.
     pub(in crate::router) fn accepted_timeout(&mut self, now: Moment) {
-        while let Some(key) = self.accepted.give_up(now) {
-            self.flows.shut_out(&key, now);
+        while let Some(offer) = self.accepted.give_up(now) {
+            if !offer.acknowledged {
+                self.flows.shut_out(&offer.open.key, now);
+            }
         }
     }
 
@@ -130,6 +149,7 @@ impl Router {
             attempt,
             open,
             accept,
+            acknowledged: false,
             until: now + ACKNOWLEDGED_WITHIN,
         });
         let packet = bytes;
@@ -211,11 +231,17 @@ impl Router {
         }
         let offer = self.accepted.remove(attempt);
         let offer = offer.ok_or(DropReason::NotUnderstoodFrame)?;
+        if offer.acknowledged {
+            // It was repeated: more than one reply travelled in a frame.
+            self.accepted.insert(offer);
+            return Ok(());
+        }
         if !self.flows.open_answers(&offer.open.key) {
             return Err(DropReason::NotUnderstoodFrame);
         }
         self.note_load(offer.open.server.instance, now);
         self.drain_flows();
+        self.accepted.acknowledged(offer, now);
         Ok(())
     }
 
@@ -226,15 +252,20 @@ impl Router {
         key: &FlowKey,
         packet: &[u8],
     ) -> bool {
-        let Some(offer) = self.accepted.offers.get_mut(&key.reversed()) else {
+        let sender = self.endpoints.get(&endpoint).copied();
+        let called = self.as_called(sender, key);
+        let Some(offer) = self.accepted.offers.get_mut(&called.reversed()) else {
             return false;
         };
-        let sender = self.endpoints.get(&endpoint);
-        if sender != Some(&offer.open.server.instance) {
+        // The kernel finds its flow by now, unless it is from another address than was called.
+        if offer.acknowledged && called == *key {
+            return false;
+        }
+        if sender != Some(offer.open.server.instance) {
             return false;
         }
         // Its checksum may have been left to a device that it never reached.
-        let reply = packet::address_to(packet, *key);
+        let reply = packet::address_to(packet, called);
         if reply.is_none() {
             self.drops.count(DropReason::NotCarried);
             return true;
@@ -244,5 +275,23 @@ impl Router {
         let hops = accept.hops.clone();
         self.send_back(&hops, attempt, |_| FrameKind::Accept(accept));
         true
+    }
+
+    /// A datagram's key as if its sender had answered from the address that was called: a server that
+    /// is bound to none answers from the one that it calls from.
+    fn as_called(&self, sender: Option<InstanceId>, key: &FlowKey) -> FlowKey {
+        let mut called = *key;
+        let sender = sender.and_then(|id| self.instances.get(&id));
+        let Some(addresses) = sender.map(|sender| sender.plan.addresses) else {
+            return called;
+        };
+        let (from, answers) = (addresses.caller, addresses.called);
+        let source = key.source.ip();
+        if key.protocol == Protocol::Udp && source == IpAddr::V4(from.v4) {
+            called.source.set_ip(answers.v4.into());
+        } else if key.protocol == Protocol::Udp && source == IpAddr::V6(from.v6) {
+            called.source.set_ip(answers.v6.into());
+        }
+        called
     }
 }

@@ -223,6 +223,32 @@ fn replies_before_the_acknowledgement_travel_in_frames() {
 }
 
 #[test]
+fn server_that_is_bound_to_no_address_answers_around_the_acknowledgement_too() {
+    for acknowledged in [false, true] {
+        let mut two = Two::with_the_shop();
+        let to = two.b.called("1.store");
+        let key = two.shopper_calls(4_000, to, Kind::Udp(6_379));
+        for (_, frame) in two.a.take_frames() {
+            let from = host('a');
+            two.b.tell(Input::Peer(PeerInput::Frame { from, frame }));
+        }
+        if acknowledged {
+            two.talk();
+        }
+        let from = (two.b.caller("1.store"), key.destination.port());
+
+        let kind = Kind::Udp(key.source.port());
+        two.b.send("1.store", &packet(from, key.source.ip(), kind));
+
+        two.talk();
+        let [reply] = two.a.injected()[..] else {
+            panic!("the shopper reads one packet: {:?}", two.a.injected());
+        };
+        assert_eq!(Packet::parse(reply).unwrap().key, key.reversed());
+    }
+}
+
+#[test]
 fn whatever_frame_is_lost_the_flow_opens_once_it_is_asked_for_again() {
     for lost in 0..3 {
         let mut two = Two::with_the_shop();

@@ -355,6 +355,8 @@ impl World {
             Output::OpenAggregate(aggregate) => self.kernel.open(aggregate),
             Output::CloseAggregates(keys) => self.kernel.close(keys),
             Output::SetEpoch { cell, epoch } => self.kernel.set_epoch(*cell, *epoch),
+            // The whole flow follows, or nothing.
+            Output::LetIn(_) => {}
             other => unreachable!("{other:?} is carried out elsewhere"),
         }
     }
