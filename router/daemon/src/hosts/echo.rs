@@ -87,7 +87,7 @@ mod tests {
         let runtime = { runtime }.enable_all().build().unwrap();
         assert!(runtime.block_on(answers("127.0.0.1".parse().unwrap())));
         assert!(runtime.block_on(answers("::1".parse().unwrap())));
-        assert!(!runtime.block_on(answers("192.0.2.1".parse().unwrap())));
+        assert!(!runtime.block_on(answers("255.255.255.255".parse().unwrap())));
     }
 
     #[test]
