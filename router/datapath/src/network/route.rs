@@ -65,7 +65,8 @@ mod tests {
     fn neighbours_are_on_the_link_and_others_behind_a_gateway() {
         isolated_async(async || {
             for words in [
-                "link add eth0 type dummy",
+                "link add eth0 type veth peer name eth1",
+                "link set eth1 up",
                 "addr add 192.0.2.1/24 dev eth0",
                 "addr add 2001:db8::1/64 dev eth0 nodad",
                 "link set eth0 up",
