@@ -75,6 +75,27 @@ pub enum FlowInput {
     Stopping(InstanceId),
 }
 
+/// What a server made of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// Which instance.
+    pub server: InstanceId,
+    /// Whether it was called by IPv4; else by IPv6.
+    pub by_ipv4: bool,
+    /// Whether it answered.
+    pub answered: bool,
+}
+
+impl Judgement {
+    fn of(flow: &Flow, answered: bool) -> Self {
+        Judgement {
+            server: flow.entries.server,
+            by_ipv4: flow.entries.forward.key.source.is_ipv4(),
+            answered,
+        }
+    }
+}
+
 /// How many flows an instance takes part in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Held {
@@ -99,7 +120,7 @@ pub struct FlowTable {
     random: SmallRng,
     outputs: VecDeque<Output>,
     /// Servers that answered a connection, or did not; as many as flows were read at once.
-    judgements: Vec<(InstanceId, bool)>,
+    judgements: Vec<Judgement>,
     /// Whether somebody listens to changes.
     told: bool,
     changes: VecDeque<FlowChange>,
@@ -190,7 +211,7 @@ impl FlowTable {
     }
 
     /// Which servers answered a connection, and which did not, since that was asked last.
-    pub fn take_judgements(&mut self) -> Vec<(InstanceId, bool)> {
+    pub fn take_judgements(&mut self) -> Vec<Judgement> {
         std::mem::take(&mut self.judgements)
     }
 
@@ -522,7 +543,7 @@ impl FlowTable {
             && let Some(answered) = flow.answered(now)
         {
             flow.judged = true;
-            self.judgements.push((flow.entries.server, answered));
+            self.judgements.push(Judgement::of(flow, answered));
         }
         if self.told && flow.state() != before {
             self.changes.push_back(FlowChange::Changed(flow.clone()));

@@ -264,7 +264,7 @@ fn adopt_networks(datapath: &Datapath) -> BTreeMap<InstanceId, (EndpointIndex, u
         .collect()
 }
 
-/// What core needs to know of it; adopts the flows of the kernel.
+/// What core needs to know of what was found; adopts the flows of the kernel.
 pub fn recovery(found: &Found, datapath: &mut Datapath) -> Result<Recovery> {
     let running = found
         .statuses

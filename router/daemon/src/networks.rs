@@ -127,7 +127,9 @@ impl Networks {
         let attached = spawn_blocking(move || links.attach(ifindex)).await?;
         drop(turn);
         if let Err(error) = attached {
-            self.remove(ifindex).await?;
+            if let Err(stays) = self.remove(ifindex).await {
+                tracing::warn!("a device without its program stays: {stays:#}");
+            }
             return Err(error.into());
         }
         Ok(Spare {

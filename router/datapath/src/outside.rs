@@ -43,12 +43,12 @@ pub fn keep_in(caller: Ipv4Addr) -> Result<(), OutsideError> {
     ))
 }
 
-/// Takes all of Margay's rules away, if there are any: where there is no nft, or no table of that name,
-/// there are none.
+/// Takes all of Margay's rules away, if there are any: where there is no nft, there are none. The table
+/// is declared first, so that none to delete is no error.
 pub fn clear() -> Result<(), OutsideError> {
-    match nft("list table ip margay\n") {
-        Ok(()) => nft("delete table ip margay\n"),
-        Err(_) => Ok(()),
+    match nft("add table ip margay\ndelete table ip margay\n") {
+        Err(OutsideError::NoProgram(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        cleared => cleared,
     }
 }
 

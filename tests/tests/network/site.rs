@@ -5,8 +5,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long hosts may take to find each other on a busy machine.
-pub const SOON: Duration = Duration::from_secs(20);
+/// How long hosts may take to find each other, or to miss each other, on a busy machine.
+pub const SOON: Duration = Duration::from_secs(45);
 
 /// The port of every host link.
 pub const PORT: u16 = 7400;

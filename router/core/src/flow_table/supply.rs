@@ -5,7 +5,7 @@
 
 use super::age::{FIRST_LOOK, Verdict};
 use super::pairs::{Pair, PairPool};
-use super::{Flow, FlowChange, FlowEnd, FlowTable, READ_BATCH_MAX};
+use super::{Flow, FlowChange, FlowEnd, FlowTable, Judgement, READ_BATCH_MAX};
 use crate::id::{InstanceId, SlotIndex};
 use crate::moment::Moment;
 use crate::port::{FlowEntries, Output, Supplied, TakenFlow, TakenPair};
@@ -176,7 +176,7 @@ impl FlowTable {
         let mut flow = Flow::taken(taken, now);
         if let Some(answered) = flow.answered(now) {
             flow.judged = true;
-            self.judgements.push((flow.entries.server, answered));
+            self.judgements.push(Judgement::of(&flow, answered));
         }
         let verdict = flow.verdict(now);
         if let Verdict::LookAgain(due) = verdict {

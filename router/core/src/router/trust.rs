@@ -1,6 +1,7 @@
 //! Outliers: an instance whose connections fail one after the other takes none for a while.
 
 use super::Router;
+use crate::flow_table::Judgement;
 use crate::id::InstanceId;
 use crate::moment::Moment;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub(super) struct Trust {
     /// How often in a row it was put out without having answered since.
     ejections: u32,
     out_until: Option<Moment>,
+    /// In which families its program has answered since it was started: IPv4, IPv6.
+    spoken: [bool; 2],
 }
 
 impl Trust {
@@ -32,9 +35,17 @@ impl Trust {
     }
 
     /// Takes note of a connection; whether it was one failure too many.
-    fn judge(&mut self, answered: bool) -> bool {
-        if answered {
+    ///
+    /// Many programs listen in one family only, and callers try both: a refusal in a family in which
+    /// the program has never answered says nothing of one that answers in the other.
+    fn judge(&mut self, judgement: Judgement) -> bool {
+        let family = usize::from(!judgement.by_ipv4);
+        if judgement.answered {
             (self.failures, self.ejections) = (0, 0);
+            self.spoken[family] = true;
+            return false;
+        }
+        if !self.spoken[family] && self.spoken[1 - family] {
             return false;
         }
         self.failures = self.failures.saturating_add(1);
@@ -68,10 +79,11 @@ impl Trust {
 impl Router {
     /// Takes note of what servers made of their connections.
     pub(super) fn judge(&mut self, now: Moment) {
-        for (id, answered) in self.flows.take_judgements() {
+        for judgement in self.flows.take_judgements() {
+            let id = judgement.server;
             let instance = self.instances.get_mut(&id);
-            if instance.is_some_and(|instance| instance.trust.judge(answered)) && self.may_eject(id)
-            {
+            let failed = instance.is_some_and(|instance| instance.trust.judge(judgement));
+            if failed && self.may_eject(id) {
                 self.eject(id, now);
             }
         }

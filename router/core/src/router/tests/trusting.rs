@@ -5,6 +5,7 @@ use super::world::{Kind, World, config};
 use crate::port::{FlowEntries, SlotReading};
 use crate::router::RouterConfig;
 use crate::router::trust::{FAILURES_MAX, OUT_MAX, OUT_MIN};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// What the server's side of a connection counts.
@@ -27,7 +28,11 @@ fn shop(text: &str) -> World {
 
 /// Opens `count` flows to the address of `name`, which replies so, and lets core look at them.
 fn call(world: &mut World, name: &str, reply: Reply, count: u16) {
-    let (to, id) = (world.called(name), world.id(name));
+    call_at(world, name, world.called(name), reply, count);
+}
+
+fn call_at(world: &mut World, name: &str, to: IpAddr, reply: Reply, count: u16) {
+    let id = world.id(name);
     for port in 0..count {
         world.call("1.shopper", 2_000 + port, to, Kind::Syn(80));
     }
@@ -95,6 +100,20 @@ fn instance_that_refuses_or_is_silent_is_put_out_and_tried_again() {
         let server = world.call("1.shopper", 9_001, to, Kind::Syn(80));
         assert_eq!(server.as_deref(), Some("2.web"));
     }
+}
+
+#[test]
+fn program_that_listens_in_one_family_only_is_not_judged_by_the_other() {
+    let mut world = shop(SHOP);
+    let by_ipv6 = world.called_v6("2.web");
+    call(&mut world, "2.web", Reply::Answer, 1);
+    call_at(&mut world, "2.web", by_ipv6, Reply::Refusal, 9);
+    assert_eq!(state(&world, "2.web"), IN, "it never answered there");
+
+    call_at(&mut world, "2.web", by_ipv6, Reply::Answer, 1);
+    // The first of these is the connection that stands.
+    call_at(&mut world, "2.web", by_ipv6, Reply::Refusal, 6);
+    assert_eq!(state(&world, "2.web"), OUT, "it did, and does no more");
 }
 
 #[test]
