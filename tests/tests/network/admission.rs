@@ -51,6 +51,7 @@ fn only_whole_fresh_tokens_of_a_known_invitation_let_a_host_in() {
     until_logged(&lab, "a", &["refused", "token is used up"]);
 
     let brief = invite(&lab, "a", &["--lifetime", "1s"]);
+    // Its lifetime is over then; nothing else tells when.
     std::thread::sleep(Duration::from_secs(2));
     let expired = refused("c", &brief);
     assert!(expired.contains("token has expired"), "{expired}");

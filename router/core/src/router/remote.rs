@@ -17,6 +17,7 @@ pub(super) use accepting::Accepted;
 pub(super) use asking::Pending;
 
 use super::Router;
+use super::upcall::Reporter;
 use crate::drop_reason::DropReason;
 use crate::host::HostId;
 use crate::moment::Moment;
@@ -53,7 +54,7 @@ impl Router {
                 let hops = request.hops.clone();
                 if let Err(reason) = self.requested(from, attempt, request, now) {
                     self.drops.count(reason);
-                    self.send_back(&hops, attempt, |hops| FrameKind::Reject { reason, hops });
+                    self.send_back(attempt, FrameKind::Reject { reason, hops });
                 }
                 Ok(())
             }
@@ -61,7 +62,7 @@ impl Router {
             FrameKind::Acknowledge => self.acknowledged(from, attempt, now),
             FrameKind::Reject { reason, .. } => self.rejected(attempt, reason, now),
             FrameKind::Problem { packet } => {
-                let output = self.problem(&packet)?;
+                let output = self.problem(from, &packet)?;
                 self.outputs.push_back(output);
                 Ok(())
             }
@@ -75,26 +76,18 @@ impl Router {
 
     /// The router before this one on the way of a request, if the answer is not for this one.
     fn next_on_the_way_back(&self, kind: &FrameKind) -> Option<HostId> {
-        let hops = match kind {
-            FrameKind::Accept(accept) => &accept.hops,
-            FrameKind::Reject { hops, .. } => hops,
-            _ => return None,
-        };
+        let hops = hops_of(kind)?;
         let own = hops.iter().position(|hop| Some(*hop) == self.own_host())?;
         Some(*hops.get(own.checked_sub(1)?)?)
     }
 
     /// Answers a request: to the client's router itself if it is known here, else by the way that the
     /// request came.
-    fn send_back(
-        &mut self,
-        hops: &[HostId],
-        attempt: Attempt,
-        kind: impl FnOnce(Vec<HostId>) -> FrameKind,
-    ) {
+    fn send_back(&mut self, attempt: Attempt, kind: FrameKind) {
+        let hops = hops_of(&kind).unwrap_or_default();
         let direct = hops.first().filter(|client| self.peers.is_known(client));
         if let Some(to) = direct.or(hops.last()).copied() {
-            self.send_frame(to, attempt, kind(hops.to_vec()));
+            self.send_frame(to, attempt, kind);
         }
     }
 
@@ -103,14 +96,23 @@ impl Router {
         self.outputs.push_back(Output::SendFrame { to, frame });
     }
 
-    /// An ICMP error that another host's instance sent about a packet of an open flow.
-    fn problem(&self, packet: &[u8]) -> Result<Output, DropReason> {
+    /// An ICMP error that an instance of the sending host sent about a packet of an open flow.
+    fn problem(&self, from: HostId, packet: &[u8]) -> Result<Output, DropReason> {
         match Upcalled::parse(packet)? {
-            Upcalled::Error(error) => self.translate(None, packet, &error),
+            Upcalled::Error(error) => self.translate(Reporter::There(from), packet, &error),
             Upcalled::Packet(_) | Upcalled::LaterFragment { .. } => {
                 Err(DropReason::NotUnderstoodFrame)
             }
         }
+    }
+}
+
+/// The routers that passed on the request that a frame answers; `None`: it answers none.
+fn hops_of(kind: &FrameKind) -> Option<&[HostId]> {
+    match kind {
+        FrameKind::Accept(accept) => Some(&accept.hops),
+        FrameKind::Reject { hops, .. } => Some(hops),
+        _ => None,
     }
 }
 

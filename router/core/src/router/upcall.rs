@@ -3,6 +3,7 @@
 use super::Router;
 use super::remote::problem_for;
 use crate::drop_reason::DropReason;
+use crate::host::HostId;
 use crate::id::EndpointIndex;
 use crate::moment::Moment;
 use crate::packet::{IcmpError, Upcalled};
@@ -17,6 +18,15 @@ pub(super) const ERRORS_WAITING_MAX: usize = 16;
 /// Errors about packets of flows that core does not know yet, and who reports them.
 pub(super) type WaitingErrors = VecDeque<(EndpointIndex, Frame)>;
 
+/// Who reports an error.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reporter {
+    /// An instance of this host.
+    Here(EndpointIndex),
+    /// An instance of another host, by that host's word.
+    There(HostId),
+}
+
 impl Router {
     /// Takes what no entry of the kernel's flow table matched.
     pub(super) fn upcall(&mut self, endpoint: EndpointIndex, frame: Frame, now: Moment) {
@@ -30,7 +40,7 @@ impl Router {
                 // was opened.
                 .map(|()| Output::Forward(frame)),
             Ok(Upcalled::Error(error)) => {
-                match self.translate(Some(endpoint), frame.packet(), &error) {
+                match self.translate(Reporter::Here(endpoint), frame.packet(), &error) {
                     Err(DropReason::ErrorWithoutFlow) if self.may_learn_of_flows() => {
                         self.errors.push_back((endpoint, frame));
                         self.flows.want_every_flow();
@@ -48,7 +58,7 @@ impl Router {
     pub(super) fn translate_waiting(&mut self, now: Moment) {
         for (endpoint, frame) in std::mem::take(&mut self.errors) {
             if let Ok(Upcalled::Error(error)) = Upcalled::parse(frame.packet()) {
-                let translated = self.translate(Some(endpoint), frame.packet(), &error);
+                let translated = self.translate(Reporter::Here(endpoint), frame.packet(), &error);
                 self.pass_on(endpoint, translated, now);
             }
         }
@@ -83,14 +93,14 @@ impl Router {
     }
 
     /// Has the other side of a flow read an error as if it had come from whom it speaks with, about
-    /// the packet as it wrote it; `endpoint` is who reports, or another host.
+    /// the packet as it wrote it.
     pub(super) fn translate(
         &self,
-        endpoint: Option<EndpointIndex>,
+        reporter: Reporter,
         bytes: &[u8],
         error: &IcmpError<'_>,
     ) -> Result<Output, DropReason> {
-        if let Some(endpoint) = endpoint {
+        if let Reporter::Here(endpoint) = reporter {
             self.own_address(endpoint, error.source)?;
         }
         // An error travels as an answer to the packet that it is about.
@@ -107,9 +117,11 @@ impl Router {
         } else {
             (reverse, server, client)
         };
-        let is_sender = match endpoint {
-            Some(endpoint) => self.endpoints.get(&endpoint) == Some(sender),
-            None => self.peers.instance(*sender).is_some(),
+        let is_sender = match reporter {
+            Reporter::Here(endpoint) => self.endpoints.get(&endpoint) == Some(sender),
+            Reporter::There(host) => self.peers.instance(*sender).is_some_and(|remote| {
+                remote.host == host && Router::holds_remotely(remote, error.source)
+            }),
         };
         if !is_sender {
             return Err(DropReason::ForgedSource);

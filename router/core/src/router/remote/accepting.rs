@@ -102,8 +102,7 @@ impl Router {
         let repeated = self.accepted.offers.get(&packet.key);
         if let Some(offer) = repeated.filter(|offer| offer.attempt == attempt) {
             let accept = offer.accept.clone();
-            let hops = accept.hops.clone();
-            self.send_back(&hops, attempt, |_| FrameKind::Accept(accept));
+            self.send_back(attempt, FrameKind::Accept(accept));
             return Ok(());
         }
         let client_host = self.check_request(from, &request, &packet)?;
@@ -144,7 +143,7 @@ impl Router {
             hops: request.hops,
             reply: None,
         };
-        let (hops, answer) = (accept.hops.clone(), accept.clone());
+        let answer = accept.clone();
         self.accepted.insert(Offer {
             attempt,
             open,
@@ -154,7 +153,7 @@ impl Router {
         });
         let packet = bytes;
         self.outputs.push_back(Output::Inject { endpoint, packet });
-        self.send_back(&hops, attempt, |_| FrameKind::Accept(answer));
+        self.send_back(attempt, FrameKind::Accept(answer));
         Ok(())
     }
 
@@ -272,8 +271,7 @@ impl Router {
         }
         offer.accept.reply = reply;
         let (attempt, accept) = (offer.attempt, offer.accept.clone());
-        let hops = accept.hops.clone();
-        self.send_back(&hops, attempt, |_| FrameKind::Accept(accept));
+        self.send_back(attempt, FrameKind::Accept(accept));
         true
     }
 

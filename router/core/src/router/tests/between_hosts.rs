@@ -4,7 +4,7 @@ use super::world::{Kind, World, config, packet};
 use crate::drop_reason::DropReason;
 use crate::flow_key::FlowKey;
 use crate::host::HostId;
-use crate::packet::{Packet, Transport};
+use crate::packet::{Packet, Transport, Unreachable, Upcalled, unreachable};
 use crate::peer::{PeerInput, RemoteInstance};
 use crate::port::{Input, Output, SlotReading};
 use crate::router::OwnHost;
@@ -357,6 +357,31 @@ fn requests_for_callers_of_other_hosts_are_refused() {
     }
     assert_eq!(two.b.counted(DropReason::ForgedSource), 1);
     assert!(two.b.injected().is_empty());
+}
+
+#[test]
+fn errors_about_a_flow_are_read_from_its_servers_host_only() {
+    let mut two = Two::with_the_shop();
+    let to = two.b.called("1.store");
+    let key = two.shopper_calls(4_000, to, Kind::Udp(6_379));
+    two.talk();
+    let read = two.b.injected()[0].to_vec();
+    let packet = Packet::parse(&read).unwrap();
+    let error = unreachable(&packet, &read, Unreachable::Port).unwrap();
+    two.b.send("1.store", &error);
+    let frames = two.b.take_frames();
+    let (_, frame) = frames.last().unwrap();
+    for (from, read) in [('c', 0), ('b', 1)] {
+        let from = host(from);
+        let frame = frame.clone();
+        two.a.tell(Input::Peer(PeerInput::Frame { from, frame }));
+        assert_eq!(two.a.injected().len(), read, "from {from:?}");
+    }
+    assert_eq!(two.a.counted(DropReason::ForgedSource), 1);
+    let Ok(Upcalled::Error(error)) = Upcalled::parse(two.a.injected()[0]) else {
+        panic!("the shopper reads an error");
+    };
+    assert_eq!(error.about, key);
 }
 
 #[test]
