@@ -51,7 +51,7 @@ use rand::{RngCore, SeedableRng};
 use remote::{Accepted, Pending};
 use services::Services;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use upcall::WaitingErrors;
+use upcall::WaitingFrames;
 
 /// Decides for one host.
 #[derive(Debug)]
@@ -68,7 +68,9 @@ pub struct Router {
     identities: Identities,
     flows: FlowTable,
     aggregates: Aggregates,
-    errors: WaitingErrors,
+    errors: WaitingFrames,
+    /// First packets that wait for the count of their senders' flows.
+    uncounted: WaitingFrames,
     readings: processor::Readings,
     peers: Peers,
     telling: telling::Telling,
@@ -102,7 +104,8 @@ impl Router {
             timers: BTreeSet::new(),
             flows: FlowTable::new(config.flow_limits, random.next_u64(), now),
             aggregates: Aggregates::new(),
-            errors: WaitingErrors::new(),
+            errors: WaitingFrames::new(),
+            uncounted: WaitingFrames::new(),
             readings: processor::Readings::default(),
             peers: Peers::default(),
             telling: telling::Telling::default(),

@@ -119,10 +119,16 @@ impl FlowTable {
         }
     }
 
-    /// Whether `client` could exceed its limit by what lies ready for the kernel.
+    /// Whether the kernel may have opened flows that were not counted yet.
+    pub fn is_uncounted(&self) -> bool {
+        self.supply.granted > 0
+    }
+
+    /// Whether `client` could reach its limit by what lies ready for the kernel: one more decision of
+    /// core would exceed it then.
     pub fn is_near_limit(&self, client: InstanceId) -> bool {
         let ready = self.supply.max as u32;
-        self.opened_by(client) + ready > self.limits.flows_per_instance_max
+        self.opened_by(client) + ready >= self.limits.flows_per_instance_max
     }
 
     /// Asks back what lies ready for the kernel when little else is left.

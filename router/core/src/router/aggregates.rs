@@ -213,6 +213,7 @@ impl Router {
         }
         self.flows.refill(now);
         self.drain_flows();
+        self.decide_counted(now);
     }
 
     /// Enters the flows that the kernel opened, except those that have ended or that would not be

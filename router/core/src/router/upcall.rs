@@ -15,8 +15,12 @@ use std::net::IpAddr;
 /// at once, so that hardly ever more than one waits.
 pub(super) const ERRORS_WAITING_MAX: usize = 16;
 
-/// Errors about packets of flows that core does not know yet, and who reports them.
-pub(super) type WaitingErrors = VecDeque<(EndpointIndex, Frame)>;
+/// First packets that wait until the flows that the kernel opened by itself are counted; no more, for
+/// the same reason.
+const UNCOUNTED_WAITING_MAX: usize = 64;
+
+/// Frames that wait for news of flows that core does not know yet, and who sent them.
+pub(super) type WaitingFrames = VecDeque<(EndpointIndex, Frame)>;
 
 /// Who reports an error.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +35,9 @@ impl Router {
     /// Takes what no entry of the kernel's flow table matched.
     pub(super) fn upcall(&mut self, endpoint: EndpointIndex, frame: Frame, now: Moment) {
         let passed_on = match Upcalled::parse(frame.packet()) {
+            Ok(Upcalled::Packet(_)) if self.may_exceed_its_limit(endpoint) => {
+                return self.count_before(endpoint, frame, now);
+            }
             Ok(Upcalled::Packet(packet)) => {
                 return self.first_packet(endpoint, &packet, frame, now);
             }
@@ -60,6 +67,31 @@ impl Router {
             if let Ok(Upcalled::Error(error)) = Upcalled::parse(frame.packet()) {
                 let translated = self.translate(Reporter::Here(endpoint), frame.packet(), &error);
                 self.pass_on(endpoint, translated, now);
+            }
+        }
+    }
+
+    /// Whether the kernel may have opened flows by which whoever is attached here reaches its limit.
+    fn may_exceed_its_limit(&self, endpoint: EndpointIndex) -> bool {
+        let client = self.endpoints.get(&endpoint);
+        client.is_some_and(|client| self.flows.is_near_limit(*client))
+            && self.flows.is_uncounted()
+            && self.uncounted.len() < UNCOUNTED_WAITING_MAX
+    }
+
+    /// Has the flows counted that the kernel opened, before one more is; it opens none meanwhile.
+    fn count_before(&mut self, endpoint: EndpointIndex, frame: Frame, now: Moment) {
+        self.uncounted.push_back((endpoint, frame));
+        self.client_changed(endpoint);
+        self.flows.look_at_supply(now);
+        self.drain_flows();
+    }
+
+    /// Goes on with first packets that waited for the count.
+    pub(super) fn decide_counted(&mut self, now: Moment) {
+        for (endpoint, frame) in std::mem::take(&mut self.uncounted) {
+            if let Ok(Upcalled::Packet(packet)) = Upcalled::parse(frame.packet()) {
+                self.first_packet(endpoint, &packet, frame, now);
             }
         }
     }

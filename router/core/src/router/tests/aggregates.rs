@@ -290,6 +290,25 @@ fn client_at_its_limit_opens_nothing_by_itself() {
     assert!(world.call("1.web", 1, store, Kind::Syn(6_379)).is_some());
 }
 
+/// However little was counted when the kernel took its last pair: as on a small host, whose supply
+/// is no larger than what is left of the limit.
+#[test]
+fn flows_that_the_kernel_opened_count_before_one_more_is_decided() {
+    for flows_max in [16, 24, 32, 48, 64] {
+        let mut world = World::new(RouterConfig {
+            flow_limits: FlowLimits {
+                flows_max,
+                flows_per_instance_max: flows_max / 2,
+            },
+            ..RouterConfig::new([7; 32], Ipv4Block::DEFAULT)
+        });
+        world.apply(SHOP).unwrap();
+        let to = world.called("1.web");
+        let opened = (0..100).filter(|port| world.call("1.shopper", *port, to, HTTP).is_some());
+        assert_eq!(opened.count() as u32, flows_max / 2);
+    }
+}
+
 /// What lies ready for the kernel is no loss to others: near the end core has it back.
 #[test]
 fn every_slot_can_be_used() {
