@@ -30,6 +30,7 @@ pub mod moment;
 pub mod name;
 pub mod names;
 pub mod neighbourhood;
+pub mod overlay;
 pub mod packet;
 pub mod peer;
 pub mod permission;

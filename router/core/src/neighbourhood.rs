@@ -31,7 +31,7 @@ use crate::composition::CompositionName;
 use crate::host::{HostId, OriginEpoch};
 use crate::membership::{Membership, MembershipConfig, MembershipInput, PEERS_MAX};
 use crate::moment::Moment;
-use crate::name::HostName;
+use crate::name::{HostName, SitePath};
 use crate::peer::PeerInput;
 use crate::signature::PrivateKey;
 use crate::way::Path;
@@ -63,6 +63,8 @@ pub struct NeighbourhoodConfig {
     pub key: PrivateKey,
     /// Its name, by which compositions place automatons.
     pub name: HostName,
+    /// Where it belongs.
+    pub site: SitePath,
     /// Its life, raised durably before this one began.
     pub epoch: OriginEpoch,
     /// The network's key, from which addresses follow.
@@ -169,6 +171,12 @@ impl Neighbourhood {
             }
             NeighbourhoodInput::Deleted { composition } => self.deleted(&composition, now),
             NeighbourhoodInput::Kept { bytes } => self.kept(&bytes, now),
+            NeighbourhoodInput::SendFrame { to, frame } => {
+                self.send(to, DatagramKind::ServiceFrame, frame);
+            }
+            // A site alone has nowhere to look.
+            NeighbourhoodInput::Seek { service } => self.tell_router(PeerInput::Sought { service }),
+            NeighbourhoodInput::Overlay(_) => {}
             NeighbourhoodInput::Epoch(epoch) => {
                 let input = MembershipInput::Epoch(epoch);
                 self.membership.handle_input(input, now);
@@ -281,12 +289,29 @@ impl Neighbourhood {
         if !self.hosts.contains_key(&from) {
             return Err(NeighbourhoodDrop::UnknownHost);
         }
-        if kind == DatagramKind::Membership {
-            let input = MembershipInput::Datagram { from, bytes };
-            self.membership.handle_input(input, now);
-            return Ok(());
+        match kind {
+            DatagramKind::Membership => {
+                let input = MembershipInput::Datagram { from, bytes };
+                self.membership.handle_input(input, now);
+                Ok(())
+            }
+            DatagramKind::Catalog => self.take_part(from, &bytes, now),
+            DatagramKind::ServiceFrame => {
+                let frame = PeerInput::Frame { from, frame: bytes };
+                self.tell_router(frame);
+                Ok(())
+            }
+            DatagramKind::IntroducedFrame => Err(NeighbourhoodDrop::UnknownHost),
         }
-        if let Some((kind, bytes)) = self.assembly.take(from, &bytes, now)? {
+    }
+
+    fn take_part(
+        &mut self,
+        from: HostId,
+        bytes: &[u8],
+        now: Moment,
+    ) -> Result<(), NeighbourhoodDrop> {
+        if let Some((kind, bytes)) = self.assembly.take(from, bytes, now)? {
             let input = match kind {
                 MessageKind::Gossip => CatalogInput::Gossip { bytes },
                 MessageKind::Ask => CatalogInput::Ask { from, bytes },

@@ -4,7 +4,7 @@ use crate::address::InstanceAddresses;
 use crate::composition::CompositionName;
 use crate::host::HostId;
 use crate::id::{InstanceId, LocationIndex, Version};
-use crate::name::InstanceName;
+use crate::name::{AutomatonName, InstanceName};
 use crate::way::Path;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
@@ -36,6 +36,11 @@ pub enum PeerInput {
     InstanceGone {
         /// Which.
         instance: InstanceId,
+    },
+    /// The search for a service's instances is over, whether any was found or not.
+    Sought {
+        /// Which service.
+        service: AutomatonName,
     },
     /// A service frame came.
     Frame {
@@ -69,6 +74,33 @@ pub struct RemoteInstance {
     pub flows: u32,
     /// How much of the processor it used then, in thousandths of a core.
     pub processor: u32,
+    /// How far it is.
+    pub distance: Distance,
+    /// Who passes first packets on to its host while no link to that host stands; `None`: nobody.
+    pub via: Option<HostId>,
+    /// How this host came to know of it.
+    pub known: Known,
+}
+
+/// How many tiers lie between two hosts: 0 within one site, 1 between two sites of one region.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Distance(pub u8);
+
+/// How a host came to know of an instance of another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Known {
+    /// The site's catalog has it.
+    #[default]
+    Flooded,
+    /// A summary led to it.
+    Summarised,
+    /// Kademlia led to it.
+    LookedUp,
+    /// It called an instance of this site.
+    Called,
 }
 
 /// A peer's place among the location cells, which flows in the kernel name.

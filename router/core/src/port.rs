@@ -105,6 +105,9 @@ pub enum Input {
     FlowsReused(Vec<TakenFlow>),
     /// What is told of other hosts.
     Peer(PeerInput),
+    /// A program asks for a service that it may reach and of which no instance is known here that
+    /// takes flows.
+    Wanted { service: AutomatonName },
     /// Somebody is about to look at the flow table: it shall know every flow.
     FlowsWanted,
 }
@@ -181,6 +184,9 @@ pub enum Output {
     CloseAggregates(Vec<AggregateKey>),
     /// End all aggregates of earlier epochs of this cell, at once.
     SetEpoch { cell: EpochCell, epoch: Epoch },
+    /// Look for instances of a service beyond the site; outcome: [`PeerInput::Sought`], behind those
+    /// that were found.
+    Seek { service: AutomatonName },
     /// Send a service frame to another host; it may be lost.
     SendFrame { to: HostId, frame: Vec<u8> },
     /// Tell other hosts of an instance here, as it is to them from now on; comes only on a host that

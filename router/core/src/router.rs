@@ -146,6 +146,7 @@ impl Router {
                 self.drain_flows();
             }
             Input::Peer(input) => self.peer_input(input, now),
+            Input::Wanted { service } => self.outputs.push_back(Output::Seek { service }),
             Input::Recover(recovery) => self.recover(recovery, now),
             Input::Apply {
                 request,

@@ -28,7 +28,6 @@ use margay_core::admission::{Issuer, Membership, NetworkId};
 use margay_core::host::HostId;
 use margay_core::moment::Moment;
 use margay_core::neighbourhood::{DatagramKind, Neighbourhood, NeighbourhoodInput};
-use margay_core::peer::PeerInput;
 use margay_core::port::Input;
 use margay_core::wall_time::WallTime;
 use margay_core::way::Path;
@@ -200,12 +199,6 @@ impl Hosts {
         Ok(())
     }
 
-    /// Sends one of the Router's frames.
-    pub fn send_frame(&mut self, to: HostId, frame: &[u8], now: Moment) {
-        self.send(to, Kind::ServiceFrame, frame, now);
-        self.settle(now);
-    }
-
     /// Does what time asks for.
     pub fn handle_timeout(&mut self, now: Moment) {
         if self.link.poll_timeout().is_some_and(|due| due <= now) {
@@ -372,10 +365,11 @@ impl Hosts {
 
     fn deliver(&mut self, from: HostId, payload: &[u8], now: Moment) {
         match payload::open(payload) {
-            Some((Kind::ServiceFrame, frame)) => {
-                let frame = frame.to_vec();
-                let frame = PeerInput::Frame { from, frame };
-                self.inputs.push_back(Input::Peer(frame));
+            Some((Kind::ServiceFrame, bytes)) => {
+                self.near_said(from, DatagramKind::ServiceFrame, bytes, now);
+            }
+            Some((Kind::IntroducedFrame, bytes)) => {
+                self.near_said(from, DatagramKind::IntroducedFrame, bytes, now);
             }
             Some((Kind::Introduction, introduction)) => self.heard_of(from, introduction, now),
             Some((Kind::Revocation, revocation)) => self.heard_revocation(from, revocation, now),

@@ -391,7 +391,8 @@ impl Running {
             Output::Observed(event) => flow_events.tell(*event, datapath),
             // Whatever came before it was carried out by this very thread.
             Output::Withdraw { instance } => self.inputs.push_back(Input::Withdrawn { instance }),
-            Output::SendFrame { .. }
+            Output::Seek { .. }
+            | Output::SendFrame { .. }
             | Output::Instance(_)
             | Output::InstanceGone { .. }
             | Output::Told { .. } => tell_others(hosts.as_mut(), output),
@@ -435,7 +436,8 @@ fn tell_others(hosts: Option<&mut Hosts>, output: Output) {
         return;
     };
     match output {
-        Output::SendFrame { to, frame } => hosts.send_frame(to, &frame, now()),
+        Output::Seek { service } => hosts.seek(service, now()),
+        Output::SendFrame { to, frame } => hosts.send_frame(to, frame, now()),
         Output::Instance(instance) => hosts.own_instance(instance, now()),
         Output::InstanceGone { instance } => hosts.own_instance_gone(instance, now()),
         Output::Told {

@@ -116,7 +116,7 @@ impl Neighbourhood {
         }
     }
 
-    fn send(&mut self, to: HostId, kind: DatagramKind, bytes: Vec<u8>) {
+    pub(super) fn send(&mut self, to: HostId, kind: DatagramKind, bytes: Vec<u8>) {
         debug_assert!(bytes.len() <= DATAGRAM_BYTES_MAX);
         let link = self.hosts.get(&to).and_then(|standing| standing.path);
         if link.is_none() {

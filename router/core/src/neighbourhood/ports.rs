@@ -4,18 +4,27 @@ use crate::address::Ipv4Block;
 use crate::composition::{Composition, CompositionName};
 use crate::host::{HostId, OriginEpoch};
 use crate::id::InstanceId;
+use crate::name::{AutomatonName, SitePath};
+use crate::overlay::{OverlayCommand, OverlayEvent};
 use crate::peer::{PeerInput, RemoteInstance};
 use crate::way::Path;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Another host of the site, as its certificate says.
+/// Another host of the network, as its certificate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbour {
     /// Which.
     pub host: HostId,
+    /// Where it belongs.
+    pub site: SitePath,
+    /// Whether it may speak for its site.
+    pub may_be_gateway: bool,
+    /// Where it listens; the overlay by TCP, under the port of the host link.
+    pub addresses: Vec<SocketAddr>,
     /// The addresses that it gives to its identities.
     pub blocks: Vec<Ipv4Block>,
-    /// Whether what is applied there is applied in the whole site.
+    /// Whether what is applied there is applied everywhere.
     pub is_operator: bool,
 }
 
@@ -24,22 +33,36 @@ pub struct Neighbour {
 pub enum DatagramKind {
     /// A message of membership.
     Membership = 1,
+    /// A service frame.
+    ServiceFrame = 2,
     /// A message of the catalog, or a part of one.
     Catalog = 3,
+    /// A service frame with what proves who calls, for a host of another site than the caller's.
+    IntroducedFrame = 8,
 }
 
 impl DatagramKind {
+    /// All kinds.
+    pub const ALL: &'static [DatagramKind] = &[
+        DatagramKind::Membership,
+        DatagramKind::ServiceFrame,
+        DatagramKind::Catalog,
+        DatagramKind::IntroducedFrame,
+    ];
+
     /// The kind with a number, if there is one.
     pub fn from_number(number: u8) -> Option<Self> {
-        let kinds = [DatagramKind::Membership, DatagramKind::Catalog];
-        kinds.into_iter().find(|kind| *kind as u8 == number)
+        DatagramKind::ALL
+            .iter()
+            .copied()
+            .find(|kind| *kind as u8 == number)
     }
 }
 
 /// What happens in the neighbourhood.
 #[derive(Clone, Debug)]
 pub enum NeighbourhoodInput {
-    /// A host belongs to the site, by a certificate that holds.
+    /// A host belongs to the network, by a certificate that holds.
     Known(Neighbour),
     /// Its certificate holds no more.
     Unknown {
@@ -96,6 +119,20 @@ pub enum NeighbourhoodInput {
         /// As it was handed out.
         bytes: Vec<u8>,
     },
+    /// The Router wants a service frame sent.
+    SendFrame {
+        /// To whom.
+        to: HostId,
+        /// As it is.
+        frame: Vec<u8>,
+    },
+    /// The Router wants instances of a service found beyond the site.
+    Seek {
+        /// Which service.
+        service: AutomatonName,
+    },
+    /// What the overlay brought.
+    Overlay(OverlayEvent),
     /// The own epoch was raised, after [`NeighbourhoodOutput::Outlived`].
     Epoch(OriginEpoch),
 }
@@ -112,6 +149,18 @@ pub enum NeighbourhoodOutput {
         /// At most [`DATAGRAM_BYTES_MAX`](super::DATAGRAM_BYTES_MAX).
         bytes: Vec<u8>,
     },
+    /// Have a host link to this host, until [`NeighbourhoodOutput::Part`].
+    Meet {
+        /// With whom.
+        host: HostId,
+    },
+    /// The host link to this host is not needed any more.
+    Part {
+        /// With whom.
+        host: HostId,
+    },
+    /// Have the overlay do something.
+    Overlay(OverlayCommand),
     /// Ask a host's keeper for an echo: its daemon does not answer.
     Echo {
         /// Whose.

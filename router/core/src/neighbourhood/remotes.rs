@@ -7,7 +7,7 @@ use crate::catalog::{Generation, Identity, Instance, Key, Service, Statement};
 use crate::host::HostId;
 use crate::id::InstanceId;
 use crate::name::{AutomatonName, InstanceName};
-use crate::peer::{PeerInput, RemoteInstance};
+use crate::peer::{Distance, Known, PeerInput, RemoteInstance};
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -141,6 +141,9 @@ impl Remotes {
             weight: NonZeroU32::new(instance.weight)?,
             flows: instance.flows,
             processor: instance.processor,
+            distance: Distance::default(),
+            via: None,
+            known: Known::Flooded,
         })
     }
 }

@@ -161,6 +161,8 @@ impl Router {
             PeerInput::Lost { host } => self.peer_lost(host, now),
             PeerInput::Instance(remote) => self.remote_instance(remote),
             PeerInput::InstanceGone { instance } => self.remote_instance_gone(instance, now),
+            // Nobody waits for it yet.
+            PeerInput::Sought { .. } => {}
             PeerInput::Frame { from, frame } => self.service_frame(from, &frame, now),
         }
     }

@@ -6,7 +6,7 @@ use crate::composition::{Composition, CompositionName, WEIGHT};
 use crate::id::InstanceId;
 use crate::moment::Moment;
 use crate::name::AutomatonName;
-use crate::peer::RemoteInstance;
+use crate::peer::{Distance, Known, RemoteInstance};
 use crate::port::Output;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -130,6 +130,9 @@ impl Router {
             weight: service.map_or(WEIGHT, |service| part(service, instance)),
             flows: load(self.flows.load(id)),
             processor: load(instance.processor.permille()),
+            distance: Distance::default(),
+            via: None,
+            known: Known::Flooded,
         })
     }
 }

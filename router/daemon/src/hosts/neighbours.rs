@@ -8,6 +8,7 @@ use margay_core::admission::{Certificate, Role};
 use margay_core::host::{HostId, OriginEpoch};
 use margay_core::id::InstanceId;
 use margay_core::moment::Moment;
+use margay_core::name::AutomatonName;
 use margay_core::neighbourhood::{
     DatagramKind, Neighbour, Neighbourhood, NeighbourhoodConfig, NeighbourhoodInput,
     NeighbourhoodOutput,
@@ -26,6 +27,7 @@ pub(super) fn begin(
     let config = NeighbourhoodConfig {
         key: own.keys.host.clone(),
         name: own.entry.name.clone(),
+        site: own.entry.site.clone(),
         epoch: own.epoch,
         network_key: own.entry.network.address_key(),
         is_operator: is_operator(&own.certificate),
@@ -45,15 +47,18 @@ fn is_operator(certificate: &Certificate) -> bool {
 impl Hosts {
     /// Tells the neighbourhood of a member of this host's site.
     pub(super) fn tell_of(&mut self, host: HostId, now: Moment) {
-        let member = self.membership.member(&host);
-        let Some(certificate) = member.map(|member| &member.certificate) else {
+        let Some(member) = self.membership.member(&host) else {
             return;
         };
+        let certificate = &member.certificate;
         if certificate.site != self.own.entry.site {
             return;
         }
         let neighbour = Neighbour {
             host,
+            site: certificate.site.clone(),
+            may_be_gateway: certificate.roles.contains(&Role::Gateway),
+            addresses: member.contact.addresses.clone(),
             blocks: certificate.blocks.clone(),
             is_operator: is_operator(certificate),
         };
@@ -88,6 +93,20 @@ impl Hosts {
         self.settle(now);
     }
 
+    /// Sends one of the Router's frames.
+    pub fn send_frame(&mut self, to: HostId, frame: Vec<u8>, now: Moment) {
+        self.near
+            .handle_input(NeighbourhoodInput::SendFrame { to, frame }, now);
+        self.settle(now);
+    }
+
+    /// Looks for a service beyond the site.
+    pub fn seek(&mut self, service: AutomatonName, now: Moment) {
+        self.near
+            .handle_input(NeighbourhoodInput::Seek { service }, now);
+        self.settle(now);
+    }
+
     /// A host answered an echo, whatever its daemon does.
     pub(super) fn echoed(&mut self, host: HostId, now: Moment) {
         self.near
@@ -105,7 +124,9 @@ impl Hosts {
             NeighbourhoodOutput::Datagram { to, kind, bytes } => {
                 let kind = match kind {
                     DatagramKind::Membership => Kind::Membership,
+                    DatagramKind::ServiceFrame => Kind::ServiceFrame,
                     DatagramKind::Catalog => Kind::Catalog,
+                    DatagramKind::IntroducedFrame => Kind::IntroducedFrame,
                 };
                 self.send(to, kind, &bytes, now);
             }
@@ -126,6 +147,10 @@ impl Hosts {
                 let record = MembershipRecord::Kept(composition, bytes);
                 self.run(Errand::Record(vec![record]));
             }
+            // All hosts are linked so far, and nothing carries an overlay.
+            NeighbourhoodOutput::Meet { .. }
+            | NeighbourhoodOutput::Part { .. }
+            | NeighbourhoodOutput::Overlay(_) => {}
             NeighbourhoodOutput::Outlived(epoch) => {
                 tracing::warn!(
                     "an older state of this host was restored: others know a later life of it"

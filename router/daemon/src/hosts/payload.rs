@@ -18,10 +18,12 @@ pub enum Kind {
     RenewalRequest = 6,
     /// The issuer's answer.
     RenewalAnswer = 7,
+    /// A service frame with what proves who calls.
+    IntroducedFrame = 8,
 }
 
 impl Kind {
-    const ALL: [Kind; 7] = [
+    const ALL: [Kind; 8] = [
         Kind::Membership,
         Kind::ServiceFrame,
         Kind::Catalog,
@@ -29,6 +31,7 @@ impl Kind {
         Kind::Revocation,
         Kind::RenewalRequest,
         Kind::RenewalAnswer,
+        Kind::IntroducedFrame,
     ];
 }
 

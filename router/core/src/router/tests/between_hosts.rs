@@ -5,7 +5,7 @@ use crate::drop_reason::DropReason;
 use crate::flow_key::FlowKey;
 use crate::host::HostId;
 use crate::packet::{Packet, Transport, Unreachable, Upcalled, unreachable};
-use crate::peer::{PeerInput, RemoteInstance};
+use crate::peer::{Distance, Known, PeerInput, RemoteInstance};
 use crate::port::{Input, Output, SlotReading};
 use crate::router::OwnHost;
 use crate::way::{Ingress, Path, Way};
@@ -147,6 +147,9 @@ fn remotes(world: &World, name: char) -> impl Iterator<Item = RemoteInstance> {
         weight: NonZeroU32::new(100).unwrap(),
         flows: 0,
         processor: 0,
+        distance: Distance::default(),
+        via: None,
+        known: Known::Flooded,
     })
 }
 

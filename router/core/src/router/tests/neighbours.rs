@@ -8,13 +8,14 @@ use crate::host::{HostId, OriginEpoch};
 use crate::id::InstanceId;
 use crate::membership::SILENT_AFTER;
 use crate::moment::Moment;
+use crate::name::SitePath;
 use crate::names::{self, Question, QuestionKind};
 use crate::neighbourhood::{
     DATAGRAM_BYTES_MAX, DatagramKind, Neighbour, Neighbourhood, NeighbourhoodConfig,
     NeighbourhoodInput, NeighbourhoodOutput, NotComposed,
 };
 use crate::packet::Packet;
-use crate::peer::{PeerInput, RemoteInstance};
+use crate::peer::{Distance, Known, PeerInput, RemoteInstance};
 use crate::port::{Input, Output};
 use crate::router::OwnHost;
 use crate::signature::PrivateKey;
@@ -149,6 +150,7 @@ impl Site {
         let config = NeighbourhoodConfig {
             key: key(host),
             name: NAMES[host].parse().unwrap(),
+            site: SitePath::everywhere(),
             epoch: OriginEpoch(epoch),
             network_key: [7; 32],
             is_operator: is_operator(host),
@@ -161,6 +163,9 @@ impl Site {
         for other in (0..3).filter(|other| *other != host) {
             let neighbour = Neighbour {
                 host: id(other),
+                site: SitePath::everywhere(),
+                may_be_gateway: false,
+                addresses: Vec::new(),
                 blocks: vec![block(other)],
                 is_operator: is_operator(other),
             };
@@ -281,6 +286,9 @@ impl Site {
             NeighbourhoodOutput::Keep { composition, bytes } => {
                 kept.insert(composition, bytes);
             }
+            NeighbourhoodOutput::Meet { .. }
+            | NeighbourhoodOutput::Part { .. }
+            | NeighbourhoodOutput::Overlay(_) => {}
             NeighbourhoodOutput::Outlived(epoch) => panic!("{epoch} is no later life"),
         }
     }
@@ -586,6 +594,9 @@ fn a_host_gives_only_identities_and_addresses_of_its_own_block() {
         weight: WEIGHT,
         flows: 0,
         processor: 0,
+        distance: Distance::default(),
+        via: None,
+        known: Known::Flooded,
     };
     let steal = |site: &mut Site, forged: &RemoteInstance| {
         site.tell(2, NeighbourhoodInput::Own(Arc::new(forged.clone())));
@@ -615,6 +626,9 @@ fn as_its_own(site: &Site) -> RemoteInstance {
         weight: WEIGHT,
         flows: 0,
         processor: 0,
+        distance: Distance::default(),
+        via: None,
+        known: Known::Flooded,
     }
 }
 
