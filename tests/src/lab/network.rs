@@ -14,6 +14,7 @@ mod commands;
 pub mod console;
 mod description;
 mod fabric;
+pub mod joining;
 mod link;
 mod partition;
 mod wire;
