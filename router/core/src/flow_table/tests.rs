@@ -252,13 +252,13 @@ fn table_of_lifetimes() {
         ),
         ("silent connection", tcp, some, some, 432_000_100),
         ("half closed connection", tcp, fin(some), some, 432_000_100),
-        ("both closed", tcp, fin(some), fin(some), 1_100),
+        ("both closed", tcp, fin(some), fin(some), 2_100),
         (
             "reset by the server",
             tcp,
             slot(1, at(0)),
             rst(slot(1, at(0))),
-            1_000,
+            2_000,
         ),
         (
             "question without answer",
@@ -306,7 +306,7 @@ fn short_connections_end_together_at_their_first_look() {
         };
         (slot, slot)
     };
-    assert_eq!(run(&mut table, at(1_300), over), (9, 9));
+    assert_eq!(run(&mut table, at(2_300), over), (9, 9));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{Lifecycle, LifecycleInput, LifecycleOutput, Stage};
 use crate::moment::Moment;
 use std::time::Duration;
 
-/// How often a draining instance's flows are counted: short beside the second for which a closed
+/// How often a draining instance's flows are counted: short beside the seconds for which a closed
 /// connection lingers, long beside what it costs to look at all flows.
 pub const DRAIN_LOOK: Duration = Duration::from_millis(500);
 

@@ -173,7 +173,7 @@ fn short_connections_are_closed_after_one_look() {
     let to = world.called("1.web");
     spread(&mut world, to, 0..100);
     count_packets(&mut world, 4, true);
-    world.pass(Duration::from_secs(2));
+    world.pass(Duration::from_secs(3));
     assert!(world.flows.is_empty());
     assert!(world.router.flows().is_empty());
 }
@@ -191,7 +191,7 @@ fn ports_used_again_while_their_flow_is_closed_are_a_new_flow() {
     let to = world.called("1.web");
     spread(&mut world, to, 0..9);
     count_packets(&mut world, 4, true);
-    world.pass(Duration::from_secs(1));
+    world.pass(Duration::from_secs(2));
     world.prompt = false;
     world.pass(Duration::from_secs(1));
     count_packets(&mut world, 6, false);
@@ -218,7 +218,7 @@ fn ports_used_again_do_not_outlive_their_permission() {
     let to = world.called("1.web");
     spread(&mut world, to, 0..9);
     count_packets(&mut world, 4, true);
-    world.pass(Duration::from_secs(1));
+    world.pass(Duration::from_secs(2));
     world.prompt = false;
     world.pass(Duration::from_secs(1));
     count_packets(&mut world, 6, false);

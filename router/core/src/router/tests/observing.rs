@@ -77,7 +77,7 @@ fn flow_is_told_as_it_opens_as_it_changes_and_as_it_closes() {
         ..SlotReading::default()
     };
     world.counters.insert(key, (seen, seen));
-    world.pass(Duration::from_secs(2));
+    world.pass(Duration::from_secs(3));
     let [
         FlowEvent::Flow {
             change: FlowChange::Changed(flow),

@@ -156,7 +156,7 @@ fn live_flow_ends_in_peace_and_then_the_program_is_told_to_stop() {
     world.pass(Duration::from_secs(5));
     assert!(!removed(&world, old) && world.flows.contains_key(&key));
     close_all(&mut world);
-    world.pass(Duration::from_secs(2));
+    world.pass(Duration::from_secs(4));
     assert!(removed(&world, old));
 }
 
