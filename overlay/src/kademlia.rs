@@ -233,16 +233,18 @@ impl Kademlia {
     }
 
     fn store(&self, table: &mut Table, request: InboundRequest) {
-        match request {
+        let stored = match request {
             InboundRequest::AddProvider {
                 record: Some(record),
             } => {
-                if table.store_mut().add_provider(record).is_err() {
-                    self.drops.count(OverlayDrop::ProvidersFull);
-                }
+                let stored = table.store_mut().add_provider(record);
+                stored.map_err(|_| OverlayDrop::ProvidersFull)
             }
-            InboundRequest::PutRecord { .. } => self.drops.count(OverlayDrop::NotAProvider),
-            _ => {}
+            InboundRequest::PutRecord { .. } => Err(OverlayDrop::NotAProvider),
+            _ => Ok(()),
+        };
+        if let Err(why) = stored {
+            self.drops.count(why);
         }
     }
 

@@ -30,13 +30,14 @@ async fn the_same_is_heard_once() {
     b.subscribe();
     publish_until_heard(&a, &mut b, "ready").await;
 
+    let before = a.count("published_again");
     for text in ["once", "once", "then"] {
         a.publish(text);
     }
 
     assert_eq!(b.heard().await, "once");
     assert_eq!(b.heard().await, "then");
-    assert_eq!(a.count("published_again"), 1);
+    assert_eq!(a.count("published_again"), before + 1);
 }
 
 #[tokio::test]
