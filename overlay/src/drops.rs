@@ -26,7 +26,7 @@ reasons! {
     ConnectionLimit = "connection_limit", "A connection was refused: there are too many.";
     Unreachable = "unreachable", "A host could not be reached at any of its addresses.";
     Silent = "silent", "A connection was closed: its host answers no ping, or never said what it speaks.";
-    Unreadable = "unreadable", "A connection was closed: a question or answer was too long or no such thing.";
+    Unreadable = "unreadable", "A connection was closed: a question or an answer that it brought was too long.";
     Stalled = "stalled", "A question did not arrive whole in time.";
     Unanswered = "unanswered", "A question of another host was answered too late, or not at all.";
     NoAnswer = "no_answer", "A question got no answer: its host is away, busy or silent.";

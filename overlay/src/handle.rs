@@ -11,7 +11,8 @@ use libp2p::Swarm;
 use libp2p::futures::StreamExt;
 use libp2p::swarm::SwarmEvent;
 use margay_core::overlay::{OverlayCommand, OverlayEvent};
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ pub enum OverlayError {
         /// Where to listen.
         address: SocketAddr,
         /// What the kernel says.
-        why: String,
+        why: io::Error,
     },
     /// The protocols could not be set up.
     #[error("cannot set up the overlay: {0}")]
@@ -57,10 +58,10 @@ impl Overlay {
         let drops = Arc::new(Drops::new());
         let mut swarm = swarm(&config, &pace, drops.clone()).map_err(OverlayError::Protocols)?;
         for address in &config.listen {
-            let listened = swarm.listen_on(multiaddr(*address));
-            listened.map_err(|error| OverlayError::Listen {
+            let listened = listen(&mut swarm, *address);
+            listened.map_err(|why| OverlayError::Listen {
                 address: *address,
-                why: error.to_string(),
+                why,
             })?;
         }
         let listening = listening(&mut swarm, config.listen.len()).await;
@@ -102,6 +103,14 @@ impl OverlayEvents {
     pub async fn next(&mut self) -> Option<OverlayEvent> {
         self.0.receive().await
     }
+}
+
+/// Listens at an address that nobody else listens at: libp2p itself would share it with another
+/// process that allows that, and each would get half of the calls.
+fn listen(swarm: &mut Swarm<Gate<Protocols>>, address: SocketAddr) -> io::Result<()> {
+    drop(TcpListener::bind(address)?);
+    let listened = swarm.listen_on(multiaddr(address));
+    listened.map(|_| ()).map_err(io::Error::other)
 }
 
 /// Waits until each listener has said where it listens.

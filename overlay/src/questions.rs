@@ -1,12 +1,12 @@
 //! Questions: one host asks another, which answers in time or not at all.
 
-use crate::codec::{Codec, is_nonsense};
+use crate::codec::{Carried, Codec};
 use crate::config::{OverlayConfig, Pace};
 use crate::drops::{Drops, OverlayDrop};
 use crate::identity::host_of;
 use libp2p::request_response::{
-    Behaviour, Config, Event, InboundFailure, InboundRequestId, Message, OutboundFailure,
-    OutboundRequestId, ProtocolSupport, ResponseChannel,
+    Behaviour, Config, Event, InboundRequestId, Message, OutboundRequestId, ProtocolSupport,
+    ResponseChannel,
 };
 use libp2p::swarm::ConnectionId;
 use libp2p::{PeerId, StreamProtocol};
@@ -33,10 +33,12 @@ pub(crate) fn asking(config: &OverlayConfig, pace: &Pace) -> Result<Asking, Stri
     let settings = Config::default()
         .with_request_timeout(pace.answer_timeout)
         .with_max_concurrent_streams(STREAMS_MAX);
-    Ok(Behaviour::new(
-        [(protocol, ProtocolSupport::Full)],
-        settings,
-    ))
+    let codec = Codec {
+        // One that takes longer leaves no time to answer it.
+        question_timeout: pace.answer_timeout / 2,
+    };
+    let protocols = [(protocol, ProtocolSupport::Full)];
+    Ok(Behaviour::with_codec(codec, protocols, settings))
 }
 
 /// What to do about an event of the protocol.
@@ -53,7 +55,7 @@ pub(crate) enum Upshot {
 /// The questions under way, both ways.
 pub(crate) struct Questions {
     asking: BTreeMap<OutboundRequestId, (QuestionId, Instant)>,
-    asked: BTreeMap<AskedId, (InboundRequestId, ResponseChannel<Vec<u8>>)>,
+    asked: BTreeMap<AskedId, (InboundRequestId, ResponseChannel<Carried>)>,
     asked_ids: BTreeMap<InboundRequestId, AskedId>,
     next: u64,
     answer_timeout: Duration,
@@ -88,7 +90,7 @@ impl Questions {
         if self.asking.len() >= ASKING_MAX {
             return Some(self.no_answer(question, OverlayDrop::TooManyQuestions));
         }
-        let id = protocol.send_request(to, bytes);
+        let id = protocol.send_request(to, Carried::Whole(bytes));
         let until = now + self.answer_timeout;
         self.asking.insert(id, (question, until));
         None
@@ -112,37 +114,48 @@ impl Questions {
         if bytes.len() > OVERLAY_BYTES_MAX {
             self.asked_ids.remove(&id);
             self.drops.count(OverlayDrop::TooLong);
-        } else if protocol.send_response(channel, bytes).is_err() {
+        } else if protocol
+            .send_response(channel, Carried::Whole(bytes))
+            .is_err()
+        {
             tracing::debug!(?asked, "answered too late");
         }
     }
 
     /// Takes in what the protocol says.
-    pub(crate) fn handle_event(&mut self, event: Event<Vec<u8>, Vec<u8>>) -> Upshot {
+    pub(crate) fn handle_event(&mut self, event: Event<Carried, Carried>) -> Upshot {
         match event {
-            Event::Message { peer, message, .. } => match message {
+            Event::Message {
+                peer,
+                connection_id,
+                message,
+            } => match message {
                 Message::Request {
                     request_id,
                     request,
                     channel,
-                } => self.handle_question(&peer, request_id, request, channel),
+                } => match request {
+                    Carried::Whole(bytes) => self.asked(&peer, request_id, bytes, channel),
+                    wrong => self.wrong(&wrong, connection_id, None),
+                },
                 Message::Response {
                     request_id,
                     response,
-                } => self.handle_answer(&request_id, Some(response)),
+                } => self.answered(&request_id, response, connection_id),
             },
-            Event::OutboundFailure {
-                connection_id,
-                request_id,
-                error,
-                ..
-            } => self.handle_no_answer(&request_id, connection_id, &error),
-            Event::InboundFailure {
-                connection_id,
-                request_id,
-                error,
-                ..
-            } => self.handle_unanswered(&request_id, connection_id, &error),
+            Event::OutboundFailure { request_id, .. } => {
+                let asking = self.asking.remove(&request_id);
+                asking.map_or(Upshot::Done, |(question, _)| {
+                    Upshot::Tell(self.no_answer(question, OverlayDrop::NoAnswer))
+                })
+            }
+            Event::InboundFailure { request_id, .. } => {
+                if let Some(asked) = self.asked_ids.remove(&request_id) {
+                    self.asked.remove(&asked);
+                    self.drops.count(OverlayDrop::Unanswered);
+                }
+                Upshot::Done
+            }
             Event::ResponseSent { request_id, .. } => {
                 self.asked_ids.remove(&request_id);
                 Upshot::Done
@@ -159,12 +172,12 @@ impl Questions {
             .collect()
     }
 
-    fn handle_question(
+    fn asked(
         &mut self,
         peer: &PeerId,
         id: InboundRequestId,
         bytes: Vec<u8>,
-        channel: ResponseChannel<Vec<u8>>,
+        channel: ResponseChannel<Carried>,
     ) -> Upshot {
         let Some(from) = host_of(peer) else {
             return Upshot::Done;
@@ -180,53 +193,34 @@ impl Questions {
         Upshot::Tell(OverlayEvent::Asked { from, asked, bytes })
     }
 
-    fn handle_answer(&mut self, id: &OutboundRequestId, answer: Option<Vec<u8>>) -> Upshot {
-        match self.asking.remove(id) {
-            Some((question, _)) => Upshot::Tell(OverlayEvent::Answered { question, answer }),
-            None => Upshot::Done,
-        }
-    }
-
-    fn handle_no_answer(
+    fn answered(
         &mut self,
         id: &OutboundRequestId,
+        answer: Carried,
         connection: ConnectionId,
-        error: &OutboundFailure,
     ) -> Upshot {
-        let waiting = self.asking.remove(id);
-        let nonsense = matches!(error, OutboundFailure::Io(error) if is_nonsense(error));
-        let why = if nonsense {
-            OverlayDrop::Unreadable
-        } else {
-            OverlayDrop::NoAnswer
+        let Some((question, _)) = self.asking.remove(id) else {
+            return Upshot::Done;
         };
-        let told = waiting.map(|(question, _)| self.no_answer(question, why));
-        match told {
-            told if nonsense => Upshot::HangUp(connection, told),
-            Some(told) => Upshot::Tell(told),
-            None => Upshot::Done,
+        let answered = |answer| OverlayEvent::Answered { question, answer };
+        match answer {
+            Carried::Whole(bytes) => Upshot::Tell(answered(Some(bytes))),
+            wrong => self.wrong(&wrong, connection, Some(answered(None))),
         }
     }
 
-    fn handle_unanswered(
-        &mut self,
-        id: &InboundRequestId,
+    /// What to do about who does not keep to the protocol. Who is slow may be far away.
+    fn wrong(
+        &self,
+        what: &Carried,
         connection: ConnectionId,
-        error: &InboundFailure,
+        told: Option<OverlayEvent>,
     ) -> Upshot {
-        let asked = self.asked_ids.remove(id);
-        if let Some(asked) = asked {
-            self.asked.remove(&asked);
+        if *what == Carried::Stalled {
+            self.drops.count(OverlayDrop::Stalled);
+            return told.map_or(Upshot::Done, Upshot::Tell);
         }
-        match error {
-            InboundFailure::Io(error) if is_nonsense(error) => {
-                self.drops.count(OverlayDrop::Unreadable);
-                return Upshot::HangUp(connection, None);
-            }
-            InboundFailure::Timeout if asked.is_none() => self.drops.count(OverlayDrop::Stalled),
-            _ if asked.is_some() => self.drops.count(OverlayDrop::Unanswered),
-            _ => {}
-        }
-        Upshot::Done
+        self.drops.count(OverlayDrop::Unreadable);
+        Upshot::HangUp(connection, told)
     }
 }

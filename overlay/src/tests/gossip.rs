@@ -49,11 +49,14 @@ async fn who_unsubscribed_hears_no_more() {
     b.send(OverlayCommand::Unsubscribe { topic: topic() });
     let before = a.count("published_to_nobody");
     let mut number = 0;
-    while a.count("published_to_nobody") == before {
-        number += 1;
-        a.publish(&format!("anyone? {number}"));
-        tokio::time::sleep(LOOK).await;
-    }
+    let unheard = async {
+        while a.count("published_to_nobody") == before {
+            number += 1;
+            a.publish(&format!("anyone? {number}"));
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    timeout(DEADLINE, unheard).await.unwrap();
     let heard = b.end().await.len();
     assert!(heard < number, "{heard} of {number}");
 }

@@ -4,10 +4,10 @@ use super::*;
 use crate::behaviour::transport;
 use crate::gate::call;
 use crate::identity::{keypair, multiaddr, peer_of};
-use libp2p::StreamProtocol;
 use libp2p::futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::request_response::{self, Behaviour, Config, ProtocolSupport};
-use libp2p::swarm::{self, Swarm};
+use libp2p::swarm::{self, NetworkBehaviour, Swarm};
+use libp2p::{StreamProtocol, ping};
 use std::io;
 
 /// Writes whatever it is told to, and then waits without closing.
@@ -67,6 +67,13 @@ async fn read_all<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<Vec<u8>
     Ok(bytes)
 }
 
+/// What a host that means ill speaks: enough to stay.
+#[derive(NetworkBehaviour)]
+struct Ill {
+    ping: ping::Behaviour,
+    raw: Behaviour<Raw>,
+}
+
 /// The key of the host that means ill.
 const ILL: u8 = 66;
 
@@ -76,7 +83,10 @@ fn write(victim: &Host, protocol: &str, bytes: &[u8]) {
     let keypair = keypair(&config.key);
     let transport = transport(&config, &keypair, &Pace::default()).unwrap();
     let protocol = StreamProtocol::try_from_owned(config.protocol(protocol)).unwrap();
-    let protocols = Behaviour::<Raw>::new([(protocol, ProtocolSupport::Full)], Config::default());
+    let protocols = Ill {
+        ping: ping::Behaviour::default(),
+        raw: Behaviour::new([(protocol, ProtocolSupport::Full)], Config::default()),
+    };
     let own = keypair.public().to_peer_id();
     let mut swarm = Swarm::new(
         transport,
@@ -87,12 +97,17 @@ fn write(victim: &Host, protocol: &str, bytes: &[u8]) {
     let peer = peer_of(victim.id());
     swarm.add_peer_address(peer, multiaddr(victim.address));
     swarm.dial(call(peer)).unwrap();
-    swarm.behaviour_mut().send_request(&peer, bytes.to_vec());
+    let raw = &mut swarm.behaviour_mut().raw;
+    raw.send_request(&peer, bytes.to_vec());
     tokio::spawn(async move { while swarm.next().await.is_some() {} });
 }
 
 /// Two hosts that are connected, of which the first has admitted one that means ill.
-async fn pair_and_ill(pace: Pace) -> (Host, Host) {
+async fn pair_and_ill() -> (Host, Host) {
+    let pace = Pace {
+        handshake_timeout: Duration::from_secs(2),
+        ..Pace::default()
+    };
     let mut hosts = members(2, pace).await;
     let (mut b, mut a) = (hosts.pop().unwrap(), hosts.pop().unwrap());
     a.keep(&b);
@@ -120,7 +135,7 @@ async fn others_are_served(mut a: Host, mut b: Host) {
 
 #[tokio::test]
 async fn an_overlong_question_ends_its_connection() {
-    let (a, b) = pair_and_ill(Pace::default()).await;
+    let (a, b) = pair_and_ill().await;
     write(&a, "ask/1", &[0xff; 100]);
     a.counts("unreadable", 1).await;
     others_are_served(a, b).await;
@@ -128,7 +143,7 @@ async fn an_overlong_question_ends_its_connection() {
 
 #[tokio::test]
 async fn a_question_that_stalls_is_given_up() {
-    let (a, b) = pair_and_ill(Pace::default()).await;
+    let (a, b) = pair_and_ill().await;
     write(&a, "ask/1", &[0, 0, 0, 9, 1, 2, 3]);
     a.counts("stalled", 1).await;
     others_are_served(a, b).await;
@@ -136,11 +151,7 @@ async fn a_question_that_stalls_is_given_up() {
 
 #[tokio::test]
 async fn who_never_says_what_it_speaks_is_hung_up_on() {
-    let pace = Pace {
-        handshake_timeout: Duration::from_secs(1),
-        ..Pace::default()
-    };
-    let (a, b) = pair_and_ill(pace).await;
+    let (a, b) = pair_and_ill().await;
     write(&a, "nonsense/1", b"hello?");
     a.counts("silent", 1).await;
     others_are_served(a, b).await;
@@ -148,7 +159,7 @@ async fn who_never_says_what_it_speaks_is_hung_up_on() {
 
 #[tokio::test]
 async fn nonsense_in_gossip_and_kademlia_hurts_nobody() {
-    let (a, b) = pair_and_ill(Pace::default()).await;
+    let (a, b) = pair_and_ill().await;
     for protocol in ["gossip/1.1.0", "kad/1"] {
         a.send(OverlayCommand::ServeKademlia(true));
         write(&a, protocol, &[0xff; 4096]);
@@ -160,7 +171,7 @@ async fn nonsense_in_gossip_and_kademlia_hurts_nobody() {
 
 #[tokio::test]
 async fn strangers_that_speak_no_libp2p_are_hung_up_on() {
-    let (a, b) = pair_and_ill(Pace::default()).await;
+    let (a, b) = pair_and_ill().await;
     let mut stream = tokio::net::TcpStream::connect(a.address).await.unwrap();
     let request = b"GET / HTTP/1.1\r\n\r\n";
     tokio::io::AsyncWriteExt::write_all(&mut stream, request)
