@@ -120,6 +120,23 @@ async fn hosts_that_are_unknown_or_away_are_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_host_that_takes_calls_and_says_nothing_is_not_waited_for_longer() {
+    let pace = Pace {
+        answer_timeout: Duration::from_millis(500),
+        handshake_timeout: 2 * DEADLINE,
+        ..Pace::default()
+    };
+    let mut hosts = members(2, pace).await;
+    let (b, mut a) = (hosts.pop().unwrap(), hosts.pop().unwrap());
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    a.admit_at(&b, silent.local_addr().unwrap());
+
+    a.ask(&b, 1, "anyone?");
+    assert_eq!(a.answered(1).await, None);
+    assert_eq!(a.count("no_answer"), 1);
+}
+
+#[tokio::test]
 async fn a_host_that_goes_answers_no_more() {
     let (mut a, mut b) = pair().await;
     a.ask(&b, 1, "well?");

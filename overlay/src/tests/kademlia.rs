@@ -121,20 +121,29 @@ async fn what_is_provided_no_more_is_not_found() {
     drop(b);
 }
 
+/// ```text
+///  1 ─ 2 ─ 3 (provides)      4 admits 3 and is not admitted by it: what 4 finds 1 or 2 holds
+///      └── 4
+/// ```
 #[tokio::test]
 async fn who_was_expelled_is_not_found() {
-    let mut hosts = members(3, Pace::default()).await;
-    for host in &hosts {
+    let mut hosts = members(4, Pace::default()).await;
+    let [one, two, three, four] = &mut hosts[..] else {
+        unreachable!()
+    };
+    let provider = three.id();
+    for host in [&one, &two, &three] {
         host.send(OverlayCommand::ServeKademlia(true));
     }
-    hosts[0].keep(&hosts[1]);
-    hosts[1].keep(&hosts[2]);
-    hosts[2].send(OverlayCommand::Provide { key: key(1) });
-    let provider = hosts[2].id();
-    let found = async { while find(&mut hosts[0], 1).await != [provider] {} };
-    timeout(DEADLINE, found).await.unwrap();
+    three.send(OverlayCommand::Expel { host: four.id() });
+    one.keep(two);
+    two.keep(three);
+    four.keep(two);
+    three.send(OverlayCommand::Provide { key: key(1) });
+    let held = async { while find(four, 1).await != [provider] {} };
+    timeout(DEADLINE, held).await.unwrap();
 
-    hosts[0].send(OverlayCommand::Expel { host: provider });
-    assert_eq!(find(&mut hosts[0], 1).await, []);
-    assert_eq!(find(&mut hosts[1], 1).await, [provider]);
+    one.send(OverlayCommand::Expel { host: provider });
+    assert_eq!(find(one, 1).await, []);
+    assert_eq!(find(two, 1).await, [provider]);
 }
