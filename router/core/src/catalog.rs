@@ -19,6 +19,7 @@ mod origin;
 mod read;
 mod record;
 mod repair;
+mod signed_instance;
 mod statement;
 mod view;
 mod write;
@@ -47,6 +48,7 @@ pub use record::RECORD_BYTES_MAX;
 pub use repair::{
     ANSWER_BYTES_MAX, ANSWERED_BYTES_MAX, ANSWERS_A_ROUND, ASK_BYTES_MAX, REPAIR_EVERY,
 };
+pub use signed_instance::SignedInstance;
 pub use statement::{
     Binding, CREDENTIAL_BYTES_MAX, Generation, GivenBy, Identity, Instance, Key, PORTS_MAX,
     Service, ServiceVip, Statement,

@@ -42,6 +42,7 @@ pub mod service_frame;
 pub mod service_id;
 pub mod service_table;
 pub mod signature;
+pub mod sites;
 pub mod wall_time;
 pub mod way;
 pub mod wire;

@@ -19,8 +19,10 @@
 //! All that the Router is told of other hosts, but service frames, comes out here: a peer is `Up`
 //! while its link stands and membership holds it for up. docs/protocol/catalog.md has the whole.
 
+mod claim;
 mod drops;
 mod effects;
+mod elsewhere;
 mod parts;
 mod ports;
 mod remotes;
@@ -34,6 +36,7 @@ use crate::moment::Moment;
 use crate::name::{HostName, SitePath};
 use crate::peer::PeerInput;
 use crate::signature::PrivateKey;
+use crate::sites::{Sites, SitesConfig, SitesInput};
 use crate::way::Path;
 use parts::{Assembly, MessageKind};
 use rand::rngs::SmallRng;
@@ -41,6 +44,7 @@ use rand::{RngCore, SeedableRng};
 use remotes::{Remotes, key_of, statement_of};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+pub(crate) use claim::read_claim;
 pub use drops::NeighbourhoodDrop;
 pub use parts::DATAGRAM_BYTES_MAX;
 pub use ports::{DatagramKind, Neighbour, NeighbourhoodInput, NeighbourhoodOutput};
@@ -71,6 +75,11 @@ pub struct NeighbourhoodConfig {
     pub network_key: [u8; 32],
     /// Whether what is applied here is applied in the whole site.
     pub is_operator: bool,
+    /// Whether it may speak for its site.
+    pub may_be_gateway: bool,
+    /// What summaries of other sites may take; usually
+    /// [`SUMMARY_BYTES_MAX`](crate::sites::SUMMARY_BYTES_MAX).
+    pub summary_bytes_max: usize,
 }
 
 /// What is known of another host.
@@ -85,7 +94,7 @@ struct Standing {
     told: Option<Path>,
 }
 
-/// The other hosts of the own leaf site.
+/// The other hosts of the own leaf site, and what other sites serve.
 pub struct Neighbourhood {
     config: NeighbourhoodConfig,
     host: HostId,
@@ -97,6 +106,9 @@ pub struct Neighbourhood {
     early_links: BTreeMap<HostId, Path>,
     /// Kept compositions whose operators are not known yet.
     waiting: Vec<SignedComposition>,
+    /// Operators of other sites.
+    far_operators: BTreeSet<HostId>,
+    sites: Sites,
     remotes: Remotes,
     assembly: Assembly,
     /// Of the next message to the others.
@@ -121,6 +133,14 @@ impl Neighbourhood {
                 ..CatalogLimits::default()
             },
         };
+        let sites = SitesConfig {
+            key: config.key.clone(),
+            site: config.site.clone(),
+            may_be_gateway: config.may_be_gateway,
+            epoch,
+            network_key: config.network_key,
+            summary_bytes_max: config.summary_bytes_max,
+        };
         let mut neighbourhood = Neighbourhood {
             host,
             membership: Membership::new(membership, random.next_u64(), now),
@@ -128,7 +148,9 @@ impl Neighbourhood {
             hosts: BTreeMap::new(),
             early_links: BTreeMap::new(),
             waiting: Vec::new(),
-            remotes: Remotes::new(config.network_key),
+            far_operators: BTreeSet::new(),
+            sites: Sites::new(sites, random.next_u64(), now),
+            remotes: Remotes::default(),
             assembly: Assembly::default(),
             // An earlier life's messages may still be on their way.
             message: random.next_u64(),
@@ -137,6 +159,7 @@ impl Neighbourhood {
             config,
         };
         neighbourhood.operators_changed(now);
+        neighbourhood.drain(now);
         neighbourhood
     }
 
@@ -145,8 +168,10 @@ impl Neighbourhood {
         match input {
             NeighbourhoodInput::Known(neighbour) => self.known(neighbour, now),
             NeighbourhoodInput::Unknown { host } => self.unknown(&host, now),
-            NeighbourhoodInput::LinkUp { host, path } => self.link_changed(host, Some(path)),
-            NeighbourhoodInput::LinkDown { host } => self.link_changed(host, None),
+            NeighbourhoodInput::LinkUp { host, path } => {
+                self.link_changed(host, Some(path), now);
+            }
+            NeighbourhoodInput::LinkDown { host } => self.link_changed(host, None, now),
             NeighbourhoodInput::Datagram { from, kind, bytes } => {
                 if let Err(reason) = self.take_datagram(from, kind, bytes, now) {
                     self.count(reason);
@@ -172,15 +197,20 @@ impl Neighbourhood {
             NeighbourhoodInput::Deleted { composition } => self.deleted(&composition, now),
             NeighbourhoodInput::Kept { bytes } => self.kept(&bytes, now),
             NeighbourhoodInput::SendFrame { to, frame } => {
-                self.send(to, DatagramKind::ServiceFrame, frame);
+                self.tell_sites(SitesInput::Frame(to, frame), now);
             }
-            // A site alone has nowhere to look.
-            NeighbourhoodInput::Seek { service } => self.tell_router(PeerInput::Sought { service }),
-            NeighbourhoodInput::Overlay(_) => {}
+            NeighbourhoodInput::Seek { service } => {
+                self.tell_sites(SitesInput::Seek(service), now);
+            }
+            NeighbourhoodInput::Overlay(event) => {
+                self.tell_sites(SitesInput::Overlay(event), now);
+            }
+            NeighbourhoodInput::Busy { hosts } => self.tell_sites(SitesInput::Busy(hosts), now),
             NeighbourhoodInput::Epoch(epoch) => {
                 let input = MembershipInput::Epoch(epoch);
                 self.membership.handle_input(input, now);
                 self.tell_catalog(CatalogInput::Epoch(epoch), now);
+                self.tell_sites(SitesInput::Epoch(epoch), now);
             }
         }
         self.drain(now);
@@ -195,6 +225,10 @@ impl Neighbourhood {
             self.catalog.handle_timeout(now);
         }
         self.drain(now);
+        if self.sites.poll_timeout().is_some_and(|at| at <= now) {
+            self.sites.handle_timeout(&self.catalog, now);
+        }
+        self.drain(now);
     }
 
     /// The next thing to do; poll until there is none, after each input and timeout.
@@ -205,8 +239,12 @@ impl Neighbourhood {
     /// When to call [`handle_timeout`](Self::handle_timeout) next; changes with each input and timeout.
     pub fn poll_timeout(&self) -> Option<Moment> {
         debug_assert!(self.outputs.is_empty(), "outputs come first");
-        let both = [self.membership.poll_timeout(), self.catalog.poll_timeout()];
-        both.into_iter().flatten().min()
+        let all = [
+            self.membership.poll_timeout(),
+            self.catalog.poll_timeout(),
+            self.sites.poll_timeout(),
+        ];
+        all.into_iter().flatten().min()
     }
 
     fn known(&mut self, neighbour: Neighbour, now: Moment) {
@@ -214,6 +252,13 @@ impl Neighbourhood {
         if host == self.host {
             return;
         }
+        if neighbour.site != self.config.site {
+            return self.known_far(neighbour, now);
+        }
+        if !self.hosts.contains_key(&host) && self.sites.is_member(&host) {
+            self.unknown(&host, now);
+        }
+        self.tell_sites(SitesInput::Known(neighbour.clone()), now);
         let full = self.hosts.len() >= PEERS_MAX;
         match self.hosts.get_mut(&host) {
             Some(standing) => standing.neighbour = neighbour,
@@ -234,6 +279,10 @@ impl Neighbourhood {
     }
 
     fn unknown(&mut self, host: &HostId, now: Moment) {
+        self.tell_sites(SitesInput::Unknown(*host), now);
+        if self.far_operators.remove(host) {
+            self.operators_changed(now);
+        }
         let Some(standing) = self.hosts.get(host) else {
             return;
         };
@@ -251,7 +300,10 @@ impl Neighbourhood {
         }
     }
 
-    fn link_changed(&mut self, host: HostId, path: Option<Path>) {
+    fn link_changed(&mut self, host: HostId, path: Option<Path>, now: Moment) {
+        if self.sites.is_member(&host) && !self.hosts.contains_key(&host) {
+            return self.tell_sites(SitesInput::Link(host, path), now);
+        }
         match (self.hosts.get_mut(&host), path) {
             (Some(standing), path) => standing.path = path,
             (None, Some(_)) if self.early_links.len() >= PEERS_MAX => {
@@ -286,10 +338,13 @@ impl Neighbourhood {
         bytes: Vec<u8>,
         now: Moment,
     ) -> Result<(), NeighbourhoodDrop> {
-        if !self.hosts.contains_key(&from) {
+        if !self.hosts.contains_key(&from) && !self.sites.is_member(&from) {
             return Err(NeighbourhoodDrop::UnknownHost);
         }
         match kind {
+            DatagramKind::Membership | DatagramKind::Catalog if !self.hosts.contains_key(&from) => {
+                Err(NeighbourhoodDrop::UnknownHost)
+            }
             DatagramKind::Membership => {
                 let input = MembershipInput::Datagram { from, bytes };
                 self.membership.handle_input(input, now);
@@ -301,7 +356,10 @@ impl Neighbourhood {
                 self.tell_router(frame);
                 Ok(())
             }
-            DatagramKind::IntroducedFrame => Err(NeighbourhoodDrop::UnknownHost),
+            DatagramKind::IntroducedFrame => {
+                self.tell_sites(SitesInput::Introduced(from, bytes), now);
+                Ok(())
+            }
         }
     }
 
@@ -357,7 +415,8 @@ impl Neighbourhood {
         let others = self.hosts.values().map(|standing| &standing.neighbour);
         let others = others.filter(|neighbour| neighbour.is_operator);
         let own = self.config.is_operator.then_some(self.host);
-        let operators: BTreeSet<HostId> = others.map(|it| it.host).chain(own).collect();
+        let far = self.far_operators.iter().copied();
+        let operators: BTreeSet<HostId> = others.map(|it| it.host).chain(own).chain(far).collect();
         self.tell_catalog(CatalogInput::Operators(operators.clone()), now);
         let waiting = std::mem::take(&mut self.waiting).into_iter();
         let (known, waiting) = waiting.partition(|it| operators.contains(&it.operator));

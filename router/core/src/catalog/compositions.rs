@@ -12,6 +12,7 @@ use crate::wire::margay::catalog as wire;
 use crate::wire::margay::signed::Signed;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// What an operator signs.
@@ -201,6 +202,21 @@ impl Compositions {
         wire::Inventory {
             held: held.collect(),
         }
+    }
+
+    /// Which versions are here whose names come behind `after`, in the order of their names.
+    pub(super) fn held_after(&self, after: &str) -> impl Iterator<Item = wire::Held> {
+        let behind = (Bound::Excluded(after), Bound::Unbounded);
+        let held = self.held.range::<str, _>(behind);
+        held.map(|(name, held)| entry(name, held))
+    }
+
+    /// Whether another content than `content`, or none, is here under `version`, and nothing later.
+    pub(super) fn lacks(&self, name: &str, version: Version, content: &[u8]) -> bool {
+        self.held.get(name).is_none_or(|held| {
+            let other = held.content.to_bytes() != content;
+            version > held.rank.version || version == held.rank.version && other
+        })
     }
 
     /// What somebody with `inventory` lacks, and how long each is. Another content of a version is

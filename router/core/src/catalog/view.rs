@@ -108,6 +108,25 @@ impl Catalog {
         self.compositions.signed(name)
     }
 
+    /// The sum of all compositions: two hosts with one sum have the same.
+    pub fn compositions_sum(&self) -> Vec<u8> {
+        self.compositions.sum.to_bytes()
+    }
+
+    /// Name, version and content's hash of the compositions whose names come behind `after`.
+    pub fn compositions_after(
+        &self,
+        after: &str,
+    ) -> impl Iterator<Item = (String, Version, Vec<u8>)> {
+        let held = self.compositions.held_after(after);
+        held.map(|it| (it.name, Version(it.version), it.content))
+    }
+
+    /// Whether a version of a composition with this content would be news, or contradicts what is here.
+    pub fn lacks_composition(&self, name: &str, version: Version, content: &[u8]) -> bool {
+        self.compositions.lacks(name, version, content)
+    }
+
     /// How much of every origin's word is here, the own host's included.
     pub fn origins(&self) -> impl Iterator<Item = (HostId, OriginView)> {
         self.origins.iter().map(|(host, origin)| {

@@ -9,6 +9,7 @@ use crate::host::HostId;
 use crate::membership::MembershipOutput;
 use crate::moment::Moment;
 use crate::peer::PeerInput;
+use crate::sites::SitesInput;
 use std::sync::Arc;
 
 impl Neighbourhood {
@@ -18,7 +19,9 @@ impl Neighbourhood {
             if let Some(output) = self.membership.poll_output() {
                 self.membership_wants(output, now);
             } else if let Some(output) = self.catalog.poll_output() {
-                self.catalog_wants(output);
+                self.catalog_wants(output, now);
+            } else if let Some(output) = self.sites.poll_output() {
+                self.sites_want(output, now);
             } else {
                 return;
             }
@@ -50,24 +53,32 @@ impl Neighbourhood {
             false => CatalogInput::Down(host),
         };
         self.tell_catalog(input, now);
+        let input = match up {
+            true => SitesInput::Up(host),
+            false => SitesInput::Down(host),
+        };
+        self.tell_sites(input, now);
         self.weigh(&host);
         if up {
             // What it took back while it was hidden shows only now.
             for service in self.remotes.services_of(&host) {
-                self.look_at(&service);
+                self.look_at(&service, now);
             }
         }
     }
 
-    fn catalog_wants(&mut self, output: CatalogOutput) {
+    fn catalog_wants(&mut self, output: CatalogOutput, now: Moment) {
         match output {
             CatalogOutput::Publish { bytes } => self.flood(&bytes),
             CatalogOutput::Ask { to, bytes } => self.send_message(&[to], MessageKind::Ask, &bytes),
             CatalogOutput::Answer { to, bytes } => {
                 self.send_message(&[to], MessageKind::Answer, &bytes);
             }
-            CatalogOutput::Changed(Change::Service(name)) => self.look_at(&name),
-            CatalogOutput::Changed(Change::Composition(name)) => self.composition_changed(name),
+            CatalogOutput::Changed(Change::Service(name)) => self.look_at(&name, now),
+            CatalogOutput::Changed(Change::Composition(name)) => {
+                self.tell_sites(SitesInput::Composition(name.clone()), now);
+                self.composition_changed(name);
+            }
             // Virtual IPs of services are each host's own, identities do not move yet, and who a host
             // is comes from admission.
             CatalogOutput::Changed(
@@ -96,9 +107,12 @@ impl Neighbourhood {
         }
     }
 
-    /// Sends what all are to know to each of them: a site is small. An overlay that floods takes this
-    /// place, and nothing else changes.
+    /// Publishes what all are to know; while the overlay connects nobody of the site, it goes to each by
+    /// its link.
     fn flood(&mut self, bytes: &[u8]) {
+        if self.sites.flood(bytes) {
+            return;
+        }
         let live = self
             .hosts
             .iter()
@@ -118,7 +132,8 @@ impl Neighbourhood {
 
     pub(super) fn send(&mut self, to: HostId, kind: DatagramKind, bytes: Vec<u8>) {
         debug_assert!(bytes.len() <= DATAGRAM_BYTES_MAX);
-        let link = self.hosts.get(&to).and_then(|standing| standing.path);
+        let near = self.hosts.get(&to).and_then(|standing| standing.path);
+        let link = near.or_else(|| self.sites.path(&to));
         if link.is_none() {
             self.count(NeighbourhoodDrop::NoLink);
             return;

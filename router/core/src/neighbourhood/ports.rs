@@ -8,6 +8,7 @@ use crate::name::{AutomatonName, SitePath};
 use crate::overlay::{OverlayCommand, OverlayEvent};
 use crate::peer::{PeerInput, RemoteInstance};
 use crate::way::Path;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -130,6 +131,12 @@ pub enum NeighbourhoodInput {
     Seek {
         /// Which service.
         service: AutomatonName,
+    },
+    /// With these hosts flows of this one are open, as the Router sees it; told every few seconds while
+    /// there are any, and once when there are none: instances of other sites stay known so long.
+    Busy {
+        /// Which.
+        hosts: BTreeSet<HostId>,
     },
     /// What the overlay brought.
     Overlay(OverlayEvent),

@@ -1,13 +1,15 @@
 //! The instances of other hosts: what the catalog shows of them, and what the Router was told.
 
+use super::Neighbourhood;
+use super::claim::read_claim;
 use super::drops::NeighbourhoodDrop;
-use super::{Neighbour, Neighbourhood};
-use crate::address::AddressPlan;
 use crate::catalog::{Generation, Identity, Instance, Key, Service, Statement};
 use crate::host::HostId;
 use crate::id::InstanceId;
-use crate::name::{AutomatonName, InstanceName};
-use crate::peer::{Distance, Known, PeerInput, RemoteInstance};
+use crate::moment::Moment;
+use crate::name::AutomatonName;
+use crate::peer::{PeerInput, RemoteInstance};
+use crate::sites::SitesInput;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -49,24 +51,14 @@ fn identity(own: &HostId, number: InstanceId) -> Identity {
 }
 
 /// What the Router was told.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Remotes {
-    network_key: [u8; 32],
     told: BTreeMap<InstanceId, Arc<RemoteInstance>>,
     by_automaton: BTreeMap<AutomatonName, BTreeSet<InstanceId>>,
     by_host: BTreeMap<HostId, BTreeSet<InstanceId>>,
 }
 
 impl Remotes {
-    pub(super) fn new(network_key: [u8; 32]) -> Self {
-        Remotes {
-            network_key,
-            told: BTreeMap::new(),
-            by_automaton: BTreeMap::new(),
-            by_host: BTreeMap::new(),
-        }
-    }
-
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.told.len()
@@ -110,42 +102,6 @@ impl Remotes {
         take_out(&mut self.by_host, &remote.host, id);
         Some(remote)
     }
-
-    /// What a neighbour says of an instance, if that is its to say: the identity lies in one of its
-    /// blocks, and the addresses are that identity's.
-    fn read(&self, neighbour: &Neighbour, instance: &Instance) -> Option<RemoteInstance> {
-        let (host, number) = (neighbour.host, instance.identity.number);
-        let born_in = u32::try_from(number.0 >> 32).ok()?;
-        let mut blocks = neighbour.blocks.iter();
-        let block = *blocks.find(|block| block.base().to_bits() == born_in)?;
-        let plan = AddressPlan::new(&self.network_key, block);
-        let (called, caller) = (instance.addresses.called, instance.addresses.caller);
-        let its_own = instance.identity.born_at == host
-            && plan.v4_called.contains(called.v4)
-            && plan.v4_caller.contains(caller.v4)
-            && plan.v6_of(number) == (called.v6, caller.v6);
-        if !its_own {
-            return None;
-        }
-        Some(RemoteInstance {
-            instance: number,
-            host,
-            name: InstanceName {
-                automaton: instance.service.automaton.clone(),
-                ordinal: instance.ordinal.get(),
-            },
-            composition: instance.service.composition.clone(),
-            version: instance.version,
-            addresses: instance.addresses,
-            ready: instance.takes_flows,
-            weight: NonZeroU32::new(instance.weight)?,
-            flows: instance.flows,
-            processor: instance.processor,
-            distance: Distance::default(),
-            via: None,
-            known: Known::Flooded,
-        })
-    }
 }
 
 fn take_out<K: Ord>(of: &mut BTreeMap<K, BTreeSet<InstanceId>>, key: &K, id: InstanceId) {
@@ -160,17 +116,20 @@ fn take_out<K: Ord>(of: &mut BTreeMap<K, BTreeSet<InstanceId>>, key: &K, id: Ins
 impl Neighbourhood {
     /// Tells the Router what is new of a service's instances on other hosts. Those of hosts that are
     /// down are hidden in the catalog and stay with the Router: their flows may go on.
-    pub(super) fn look_at(&mut self, automaton: &AutomatonName) {
+    pub(super) fn look_at(&mut self, automaton: &AutomatonName, now: Moment) {
         let mut shown = BTreeMap::new();
+        let mut serving = 0;
         for (host, instance) in self.catalog.instances_of(automaton) {
+            serving += u32::from(instance.takes_flows);
             let Some(standing) = self.hosts.get(&host) else {
                 continue;
             };
-            match self.remotes.read(&standing.neighbour, &instance) {
+            match read_claim(&self.config.network_key, &standing.neighbour, &instance) {
                 Some(remote) => drop(shown.insert(remote.instance, Arc::new(remote))),
                 None => self.count(NeighbourhoodDrop::NotItsOwn),
             }
         }
+        self.tell_sites(SitesInput::Serves(automaton.clone(), serving), now);
         for told in self.remotes.of_automaton(automaton) {
             let hidden = self.hosts.get(&told.host).is_some_and(|host| !host.up);
             if !hidden && !shown.contains_key(&told.instance) {

@@ -6,6 +6,7 @@ use crate::catalog::Catalog;
 use crate::composition::{Composition, CompositionName};
 use crate::host::HostId;
 use crate::id::Version;
+use crate::sites::SitesView;
 use crate::way::Path;
 
 /// Why a composition cannot be applied to, or deleted from, the whole site here.
@@ -89,8 +90,13 @@ impl Neighbourhood {
         &self.catalog
     }
 
-    /// What was dropped, and how often: in which part (`membership`, `catalog`, `neighbourhood`), and
-    /// why.
+    /// What is known beyond the site.
+    pub fn sites(&self) -> SitesView {
+        self.sites.view()
+    }
+
+    /// What was dropped, and how often: in which part (`membership`, `catalog`, `neighbourhood`,
+    /// `sites`), and why.
     pub fn drops(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         let membership = self.membership.drops();
         let catalog = self.catalog.drops();
@@ -100,6 +106,8 @@ impl Neighbourhood {
         let membership = membership.map(|(it, count)| ("membership", it.name(), count));
         let catalog = catalog.map(|(it, count)| ("catalog", it.name(), count));
         let own = own.map(|(it, count)| ("neighbourhood", it.name(), count));
-        membership.chain(catalog).chain(own)
+        let sites = self.sites.drops();
+        let sites = sites.map(|(it, count)| ("sites", it.name(), count));
+        membership.chain(catalog).chain(own).chain(sites)
     }
 }

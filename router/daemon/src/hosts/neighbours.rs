@@ -15,6 +15,7 @@ use margay_core::neighbourhood::{
 };
 use margay_core::peer::RemoteInstance;
 use margay_core::port::Input;
+use margay_core::sites::SUMMARY_BYTES_MAX;
 use std::sync::Arc;
 
 /// Begins alone, with what an earlier run was asked to keep.
@@ -31,6 +32,8 @@ pub(super) fn begin(
         epoch: own.epoch,
         network_key: own.entry.network.address_key(),
         is_operator: is_operator(&own.certificate),
+        may_be_gateway: own.certificate.roles.contains(&Role::Gateway),
+        summary_bytes_max: SUMMARY_BYTES_MAX,
     };
     let mut near = Neighbourhood::new(config, u64::from_ne_bytes(seed), now);
     for bytes in recorded.kept.clone() {

@@ -19,6 +19,7 @@ use crate::peer::{Distance, Known, PeerInput, RemoteInstance};
 use crate::port::{Input, Output};
 use crate::router::OwnHost;
 use crate::signature::PrivateKey;
+use crate::sites::SUMMARY_BYTES_MAX;
 use crate::way::Path;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -154,6 +155,8 @@ impl Site {
             epoch: OriginEpoch(epoch),
             network_key: [7; 32],
             is_operator: is_operator(host),
+            may_be_gateway: false,
+            summary_bytes_max: SUMMARY_BYTES_MAX,
         };
         let seed = self.random.random();
         self.hosts[host].near = Some(Neighbourhood::new(config, seed, self.now));

@@ -1,0 +1,177 @@
+//! Leases: the instances of other sites that are known here for a while, in their hosts' own words.
+
+use crate::catalog::SignedInstance;
+use crate::host::HostId;
+use crate::id::InstanceId;
+use crate::moment::Moment;
+use crate::name::AutomatonName;
+use crate::peer::{Known, RemoteInstance};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long an instance that was found is taken to be so.
+pub const LEASE: Duration = Duration::from_secs(30);
+
+/// How long before its end a lease that is used is asked for again.
+pub const RENEWED_BEFORE: Duration = Duration::from_secs(10);
+
+/// How long who called is known: longer than its flow takes to open.
+pub const CALLED_LEASE: Duration = Duration::from_secs(60);
+
+/// The most leases: what a gateway's site asks for within half a minute.
+pub const LEASES_MAX: usize = 8_192;
+
+/// What their records may take.
+pub const LEASE_BYTES_MAX: usize = 8 << 20;
+
+/// An instance of another site.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) signed: SignedInstance,
+    /// As the Router was told of it.
+    pub(super) told: Arc<RemoteInstance>,
+    pub(super) until: Moment,
+    /// Since it was last asked for.
+    pub(super) used: bool,
+    last_used: Moment,
+    /// Whether it was asked for again.
+    pub(super) renewing: bool,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Leases {
+    held: BTreeMap<InstanceId, Lease>,
+    by_service: BTreeMap<AutomatonName, BTreeSet<InstanceId>>,
+    by_host: BTreeMap<HostId, BTreeSet<InstanceId>>,
+    /// The least used first.
+    idle: BTreeSet<(Moment, InstanceId)>,
+    due: BTreeSet<(Moment, InstanceId)>,
+    bytes: usize,
+}
+
+impl Lease {
+    /// When something is to be done about it.
+    fn due(&self) -> Moment {
+        match self.renewing || !self.used || self.told.known == Known::Called {
+            true => self.until,
+            false => self.until - RENEWED_BEFORE,
+        }
+    }
+
+    fn cost(&self) -> usize {
+        self.signed.bytes().len()
+    }
+}
+
+impl Leases {
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(super) fn get(&self, id: InstanceId) -> Option<&Lease> {
+        self.held.get(&id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Lease> {
+        self.held.values()
+    }
+
+    pub(super) fn of_service(&self, service: &AutomatonName) -> impl Iterator<Item = &Lease> {
+        let ids = self.by_service.get(service).into_iter().flatten();
+        ids.filter_map(|id| self.held.get(id))
+    }
+
+    /// Whether any lease is of a host, or goes through it.
+    pub(super) fn need(&self, host: &HostId) -> bool {
+        self.by_host.contains_key(host)
+    }
+
+    pub(super) fn of_host(&self, host: &HostId) -> Vec<InstanceId> {
+        let ids = self.by_host.get(host).into_iter().flatten();
+        ids.copied().collect()
+    }
+
+    /// Keeps an instance until then, in place of what was known of it; those that gave way.
+    pub(super) fn put(
+        &mut self,
+        signed: SignedInstance,
+        told: Arc<RemoteInstance>,
+        until: Moment,
+        now: Moment,
+    ) -> Vec<Lease> {
+        let id = told.instance;
+        let before = self.remove(id);
+        let lease = Lease {
+            signed,
+            told,
+            until,
+            used: false,
+            last_used: before.map_or(now, |lease| lease.last_used),
+            renewing: false,
+        };
+        self.insert(lease);
+        let mut gave_way = Vec::new();
+        while self.held.len() > LEASES_MAX || self.bytes > LEASE_BYTES_MAX {
+            let idle = self.idle.iter().map(|(_, idle)| *idle);
+            let Some(least) = idle.into_iter().find(|idle| *idle != id) else {
+                break;
+            };
+            gave_way.extend(self.remove(least));
+        }
+        gave_way
+    }
+
+    /// Takes note that an instance is used.
+    pub(super) fn used(&mut self, id: InstanceId, now: Moment) {
+        if let Some(mut lease) = self.remove(id) {
+            lease.used = true;
+            lease.last_used = now;
+            self.insert(lease);
+        }
+    }
+
+    /// The next that is due.
+    pub(super) fn next_due(&self) -> Option<(Moment, InstanceId)> {
+        self.due.first().copied()
+    }
+
+    /// Takes note that it is asked for again.
+    pub(super) fn renewing(&mut self, id: InstanceId) {
+        if let Some(mut lease) = self.remove(id) {
+            lease.renewing = true;
+            self.insert(lease);
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: InstanceId) -> Option<Lease> {
+        let lease = self.held.remove(&id)?;
+        self.idle.remove(&(lease.last_used, id));
+        self.due.remove(&(lease.due(), id));
+        self.bytes -= lease.cost();
+        take_out(&mut self.by_service, &lease.told.name.automaton, id);
+        take_out(&mut self.by_host, &lease.told.host, id);
+        Some(lease)
+    }
+
+    fn insert(&mut self, lease: Lease) {
+        let (id, told) = (lease.told.instance, &lease.told);
+        self.idle.insert((lease.last_used, id));
+        self.due.insert((lease.due(), id));
+        self.bytes += lease.cost();
+        let service = told.name.automaton.clone();
+        self.by_service.entry(service).or_default().insert(id);
+        self.by_host.entry(told.host).or_default().insert(id);
+        self.held.insert(id, lease);
+    }
+}
+
+fn take_out<K: Ord>(of: &mut BTreeMap<K, BTreeSet<InstanceId>>, key: &K, id: InstanceId) {
+    if let Some(ids) = of.get_mut(key) {
+        ids.remove(&id);
+        if ids.is_empty() {
+            of.remove(key);
+        }
+    }
+}

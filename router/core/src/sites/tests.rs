@@ -1,0 +1,1 @@
+//! Gateways, summaries, leases and searches, one by one.
