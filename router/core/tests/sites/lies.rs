@@ -1,5 +1,6 @@
 //! What a host says that lies: damaged, another's, or from long ago.
 
+use margay_core::wire::margay::signed::Signed;
 use margay_core::wire::margay::sites as wire;
 use prost::Message;
 use rand::Rng;
@@ -28,19 +29,24 @@ fn flipped(bytes: &[u8], random: &mut SmallRng) -> Vec<u8> {
     bytes
 }
 
-/// An answer whose instances are said to be another host's.
+/// An answer with an instance that is said to be another host's, or whose host said something else.
 fn swapped(bytes: &[u8], random: &mut SmallRng) -> Option<Vec<u8>> {
     let mut answer = wire::Answer::decode(bytes).ok()?;
     let Some(wire::answer::What::Found(found)) = &mut answer.what else {
         return None;
     };
     let origin = found.instances.first_mut()?;
-    origin.host = match random.random() {
-        true => super::host::key(random.random_range(0..12))
-            .public()
-            .as_bytes()
-            .to_vec(),
-        false => vec![random.random(); 32],
-    };
+    match random.random_range(0..3) {
+        0 => {
+            let other = super::host::key(random.random_range(0..12)).public();
+            origin.host = other.as_bytes().to_vec();
+        }
+        1 => origin.host = vec![random.random(); 32],
+        _ => {
+            let mut signed = Signed::decode(origin.record.as_slice()).ok()?;
+            signed.content = flipped(&signed.content, random);
+            origin.record = signed.encode_to_vec();
+        }
+    }
     Some(answer.encode_to_vec())
 }

@@ -26,8 +26,8 @@ pub enum Step {
     Divide { sites: usize, lasts: Duration },
     /// Every daemon dies at once.
     RestartAll,
-    /// A host says something else than it should.
-    Lie { host: usize, lasts: Duration },
+    /// The hosts of a site say something else than they should.
+    Lie { site: usize, lasts: Duration },
     /// A host's instance ends, or runs again.
     Toggle { host: usize },
     /// An operator applies the next version of a composition, or withdraws it.
@@ -71,7 +71,7 @@ impl Plan {
                     lasts,
                 },
                 4 if random.random_range(0..4) == 0 => Step::RestartAll,
-                4..8 => Step::Lie { host, lasts },
+                4..8 => Step::Lie { site, lasts },
                 8..10 => Step::Toggle { host },
                 10..13 => Step::Compose {
                     host,

@@ -257,7 +257,12 @@ impl World {
                     self.crash(host, Duration::from_millis(500));
                 }
             }
-            Step::Lie { host, lasts } => self.hosts[host].lies_until = self.now + lasts,
+            Step::Lie { site, lasts } => {
+                let hosts = self.hosts.iter_mut().skip(site * HOSTS_A_SITE);
+                for host in hosts.take(HOSTS_A_SITE) {
+                    host.lies_until = self.now + lasts;
+                }
+            }
             Step::Toggle { host } => {
                 self.hosts[host].serves ^= true;
                 self.say(host);
