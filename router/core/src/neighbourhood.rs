@@ -279,6 +279,8 @@ impl Neighbourhood {
     }
 
     fn unknown(&mut self, host: &HostId, now: Moment) {
+        let far_link = self.sites.path(host).map(|path| (*host, path));
+        self.early_links.extend(far_link);
         self.tell_sites(SitesInput::Unknown(*host), now);
         if self.far_operators.remove(host) {
             self.operators_changed(now);

@@ -182,7 +182,7 @@ impl Sites {
                 let taken = self.introduced(from, &bytes, now);
                 self.weigh(taken);
             }
-            SitesInput::Busy(hosts) => self.busy = hosts,
+            SitesInput::Busy(hosts) => self.busy_with(hosts, now),
             SitesInput::Epoch(epoch) => self.config.epoch = epoch,
         }
     }
@@ -225,16 +225,15 @@ impl Sites {
             Ok(_) => self.overlay(OverlayCommand::Admit { host, addresses }),
         }
         self.arrangement.soon(now);
-        if let Some(path) = self.links.get(&host).and_then(|link| link.path)
-            && self.members.is_far(&host)
-        {
-            self.tell(PeerInput::Up { host, path });
-        }
     }
 
     fn unknown(&mut self, host: &HostId, now: Moment) {
         if self.members.remove(host).is_some() {
             self.overlay(OverlayCommand::Expel { host: *host });
+            if self.links.remove(host).is_some() {
+                self.tell(PeerInput::Down { host: *host });
+                self.tell(PeerInput::Lost { host: *host });
+            }
             self.arrangement.up.remove(host);
             self.drop_leases_of(host);
             self.summaries.forget(host);

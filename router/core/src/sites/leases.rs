@@ -83,7 +83,7 @@ impl Leases {
         ids.filter_map(|id| self.held.get(id))
     }
 
-    /// Whether any lease is of a host, or goes through it.
+    /// Whether any lease is of a host.
     pub(super) fn need(&self, host: &HostId) -> bool {
         self.by_host.contains_key(host)
     }

@@ -12,6 +12,7 @@ use crate::name::AutomatonName;
 use crate::neighbourhood::read_claim;
 use crate::overlay::{AskedId, QuestionId};
 use crate::peer::{Known, PeerInput, RemoteInstance};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -198,6 +199,14 @@ impl Sites {
         let mut remote = RemoteInstance::clone(&told);
         remote.ready &= remote.known == Known::Called;
         self.keep_lease(lease.signed, remote, Some(told), now + LEASE, now);
+    }
+
+    /// Takes note of the hosts to which flows go on: what is known of them is used.
+    pub(super) fn busy_with(&mut self, hosts: BTreeSet<HostId>, now: Moment) {
+        let ids = hosts.iter().flat_map(|host| self.leases.of_host(host));
+        let ids: Vec<InstanceId> = ids.collect();
+        ids.into_iter().for_each(|id| self.leases.used(id, now));
+        self.busy = hosts;
     }
 
     /// Ends all leases of a host.
