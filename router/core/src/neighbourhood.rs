@@ -1,23 +1,28 @@
-//! The neighbourhood: the other hosts of the own leaf site, as the Router of this one sees them.
+//! The neighbourhood: the other hosts of the own leaf site, and what is known beyond it, as the Router of
+//! this host sees them.
 //!
 //! ```text
 //!                    datagrams, echoes            Peer, Apply, Forget
 //!   host link ◀───────────────────────▶ Neighbourhood ───────────────▶ Router
 //!   admission ── Known, Unknown ──────▶ (membership,  ◀─────────────── Instance, InstanceGone
-//!   operator ─── Composed, Deleted ───▶     catalog)
+//!   operator ─── Composed, Deleted ───▶     catalog,   ◀─────────────── SendFrame, Seek
+//!   overlay ◀──────────────────────────▶    sites)
 //! ```
 //! Whoever drives it tells
-//! - who belongs to the site, from admission: [`Known`](NeighbourhoodInput::Known) for every host but
+//! - who belongs to the network, from admission: [`Known`](NeighbourhoodInput::Known) for every host but
 //!   the own whose certificate holds, again when it changes; `Unknown` when it holds no more;
 //! - to whom the host link stands, and by which path packets go there: `LinkUp`, again when the path
 //!   changes; `LinkDown`;
 //! - what the Router says of its own instances: `Output::Instance` becomes `Own`, `InstanceGone`
 //!   becomes `OwnGone`;
 //! - what an operator applied or deleted here, once the Router took it: `Composed`, `Deleted`. Before,
-//!   it asks [`Neighbourhood::check`].
+//!   it asks [`Neighbourhood::check`];
+//! - what the Router wants sent and sought: `SendFrame`, `Seek`; and to which hosts flows are open: `Busy`;
+//! - what the overlay brought: `Overlay`, outcomes of the commands that come out here.
 //!
 //! All that the Router is told of other hosts, but service frames, comes out here: a peer is `Up`
-//! while its link stands and membership holds it for up. docs/protocol/catalog.md has the whole.
+//! while its link stands and membership holds it for up; of another site, while its link stands.
+//! docs/protocol/catalog.md and sites.md have the whole.
 
 mod claim;
 mod drops;

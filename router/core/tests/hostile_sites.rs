@@ -13,6 +13,7 @@
 #[path = "../fuzz/sites_check.rs"]
 mod sites_check;
 
+use margay_core::sites::SitesDrop;
 use margay_core::wire::margay::sites as wire;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -138,6 +139,16 @@ fn every_input_of_the_corpus_is_taken_in_peace() {
     messages()
         .into_values()
         .for_each(|bytes| check_sites(&bytes));
+}
+
+#[test]
+fn every_reason_to_drop_something_is_in_the_protocols_page() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol/sites.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    for reason in SitesDrop::ALL {
+        let row = format!("| `{}` | {} |", reason.name(), reason.explanation());
+        assert!(page.contains(&row), "docs/protocol/sites.md lacks: {row}");
+    }
 }
 
 /// A message with a few bytes changed, cut somewhere; the first says what it is.

@@ -584,3 +584,35 @@ fn a_request_that_leaves_the_site_says_who_calls() {
     );
     assert_eq!(*frame, request(client));
 }
+
+#[test]
+fn a_request_through_a_gateway_has_its_client_meet_the_server() {
+    let mut here = Here::with_lease();
+    let own = here.sites.members.host;
+    let via = here.sites.view().leases[0].via.unwrap();
+    let called = instance(5, "web", 1).addresses.called.v4;
+    let mut packet = Vec::new();
+    let header = etherparse::PacketBuilder::ipv4([100, 64, 9, 1], called.octets(), 64);
+    header.udp(1_000, 53).write(&mut packet, b"?").unwrap();
+    let kind = FrameKind::Request(Request {
+        client: InstanceId(7),
+        caller: name("shopper"),
+        service: name("web"),
+        called: None,
+        composition: "shop".parse().unwrap(),
+        version: Version(1),
+        hops: vec![own],
+        packet,
+    });
+    let attempt = Attempt(1);
+    here.pass(Duration::from_secs(1));
+    here.tell(SitesInput::Frame(
+        via,
+        ServiceFrame { attempt, kind }.encode(),
+    ));
+    let is_met = |it: &SitesOutput| matches!(it, SitesOutput::Meet(host) if *host == id(5));
+    assert!(here.outputs().iter().any(is_met));
+    let outputs = here.pass(LEASE * 3);
+    let parts = |it: &SitesOutput| matches!(it, SitesOutput::Part(host) if *host == id(5));
+    assert!(outputs.iter().any(parts), "once its lease is over");
+}
