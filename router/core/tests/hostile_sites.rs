@@ -24,50 +24,81 @@ use std::path::PathBuf;
 
 /// One of each message, by what it is, behind the byte that says its kind.
 fn messages() -> BTreeMap<&'static str, Vec<u8>> {
-    use wire::answer::What as Answered;
-    use wire::question::What as Asked;
-    let question = |what| wire::Question {
-        version: 1,
-        what: Some(what),
-    };
-    let answer = |what| wire::Answer {
-        version: 1,
-        what: Some(what),
-    };
-    let origin = wire::Origin {
+    let mut messages = BTreeMap::new();
+    for (name, what) in questions() {
+        let question = wire::Question {
+            version: 1,
+            what: Some(what),
+        };
+        messages.insert(name, [vec![0], question.encode_to_vec()].concat());
+    }
+    for (name, what) in answers() {
+        let answer = wire::Answer {
+            version: 1,
+            what: Some(what),
+        };
+        messages.insert(name, [vec![1], answer.encode_to_vec()].concat());
+    }
+    messages.extend(others());
+    messages
+}
+
+fn origin() -> wire::Origin {
+    wire::Origin {
         host: key(2).public().as_bytes().to_vec(),
         record: vec![10, 2, 8, 1, 18, 1, 7],
-    };
-    let seek = Asked::Seek(wire::Seek {
+    }
+}
+
+fn questions() -> [(&'static str, wire::question::What); 3] {
+    use wire::question::What;
+    let seek = wire::Seek {
         service: "web".to_owned(),
         passes: 3,
         held: vec![7, 8],
-    });
-    let inventory = Asked::Inventory(wire::Inventory {
+    };
+    let inventory = wire::Inventory {
         sum: vec![1; 16],
         after: "shop".to_owned(),
-    });
-    let fetch = Asked::Fetch(wire::Fetch {
+    };
+    let fetch = wire::Fetch {
         name: "shop".to_owned(),
         offset: 9,
-    });
-    let found = Answered::Found(wire::Found {
-        instances: vec![origin.clone()],
+    };
+    [
+        ("question-seek", What::Seek(seek)),
+        ("question-inventory", What::Inventory(inventory)),
+        ("question-fetch", What::Fetch(fetch)),
+    ]
+}
+
+fn answers() -> [(&'static str, wire::answer::What); 3] {
+    use wire::answer::What;
+    let found = wire::Found {
+        instances: vec![origin()],
         way: wire::Way::Site.into(),
-    });
-    let held = Answered::Held(wire::Held {
+    };
+    let held = wire::Held {
         compositions: vec![wire::Composition {
             name: "shop".to_owned(),
             number: 4,
             content: vec![2; 16],
         }],
         more: true,
-    });
-    let piece = Answered::Piece(wire::Piece {
+    };
+    let piece = wire::Piece {
         offset: 0,
         total: 5,
         bytes: vec![1, 2, 3],
-    });
+    };
+    [
+        ("answer-found", What::Found(found)),
+        ("answer-held", What::Held(held)),
+        ("answer-piece", What::Piece(piece)),
+    ]
+}
+
+fn others() -> [(&'static str, Vec<u8>); 4] {
     let summary = wire::Summary {
         version: 1,
         of: "rack2.paris".to_owned(),
@@ -87,28 +118,16 @@ fn messages() -> BTreeMap<&'static str, Vec<u8>> {
     };
     let frame = wire::IntroducedFrame {
         version: 1,
-        caller: Some(origin),
+        caller: Some(origin()),
         frame: vec![8, 1],
     };
     let message = |kind: u8, bytes: Vec<u8>| [vec![kind], bytes].concat();
-    BTreeMap::from([
-        ("answer-found", message(1, answer(found).encode_to_vec())),
-        ("answer-held", message(1, answer(held).encode_to_vec())),
-        ("answer-piece", message(1, answer(piece).encode_to_vec())),
+    [
         ("composition", message(4, vec![10, 1, 1])),
         ("introduced-frame", message(5, frame.encode_to_vec())),
-        (
-            "question-fetch",
-            message(0, question(fetch).encode_to_vec()),
-        ),
-        (
-            "question-inventory",
-            message(0, question(inventory).encode_to_vec()),
-        ),
-        ("question-seek", message(0, question(seek).encode_to_vec())),
         ("summary", message(3, summary.encode_to_vec())),
         ("summary-signed", message(2, signed.encode_to_vec())),
-    ])
+    ]
 }
 
 fn file(name: &str) -> PathBuf {

@@ -323,7 +323,7 @@ impl World {
         } else if !withdraw {
             let version = self.composed.map_or(1, |(version, _)| version.0 + 1);
             // Some are longer than a message.
-            let rest = "x".repeat(if version % 3 == 0 { 70_000 } else { 1 });
+            let rest = "x".repeat(if version.is_multiple_of(3) { 70_000 } else { 1 });
             let text = format!(
                 "[composition]\nname = \"shop\"\nversion = {version}\n\
                  [automaton.idle]\ncommand = [\"true\"]\n# {rest}\n"
