@@ -72,4 +72,5 @@ reasons! {
     RefusedElsewhere = 49, "refused_elsewhere", "Another host refused the flow for a reason that this one does not know.";
     NotUnderstoodFrame = 50, "not_understood_frame", "A service frame of another host could not be read, or is about no flow under way.";
     NotCarried = 51, "not_carried", "A first packet between hosts that is longer than a service frame carries.";
+    NoLink = 52, "no_link", "The serving host took the flow, but no link to it came up in time.";
 }

@@ -262,7 +262,10 @@ impl FlowTable {
         let entries = request.entries(delivered, pair);
         self.outputs.push_back(output(entries.clone()));
         self.hold(entries.client, entries.server);
-        self.insert(Flow::new(entries, request.choice, now, now));
+        self.insert(Flow {
+            hops: request.hops,
+            ..Flow::new(entries, request.choice, now, now)
+        });
         self.keep_some_for_core();
         Ok(())
     }

@@ -88,6 +88,11 @@ pub struct RemoteInstance {
 )]
 pub struct Distance(pub u8);
 
+impl Distance {
+    /// Within one site.
+    pub const NONE: Distance = Distance(0);
+}
+
 /// How a host came to know of an instance of another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

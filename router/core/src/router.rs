@@ -32,6 +32,7 @@ pub use config::{OwnHost, RouterConfig};
 pub use deploy::OperatorError;
 pub use explain::ExplainError;
 pub use peers::PEERS_MAX;
+pub use remote::Requests;
 
 use crate::composition::{Composition, CompositionName};
 use crate::drop_reason::DropReason;
@@ -79,6 +80,7 @@ pub struct Router {
     /// Flows of other hosts that wait for their acknowledgement.
     accepted: Accepted,
     drops: DropCounters,
+    requests: Requests,
     next_instance: InstanceId,
     /// Whether an operator stopped the host.
     stopping: bool,
@@ -112,6 +114,7 @@ impl Router {
             pending: Pending::default(),
             accepted: Accepted::default(),
             drops: DropCounters::default(),
+            requests: Requests::default(),
             next_instance: config.first_instance(),
             stopping: false,
             names: naming::Publication::new(identities.plan()),

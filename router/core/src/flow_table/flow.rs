@@ -29,6 +29,8 @@ pub struct OpenRequest {
     pub server: Party,
     /// Why it is served by that one.
     pub choice: Choice,
+    /// How many routers between the two hosts passed its first packet on.
+    pub hops: u8,
 }
 
 /// One side of a flow.
@@ -74,6 +76,8 @@ pub struct Flow {
     pub entries: FlowEntries,
     /// Why it has its server.
     pub choice: Choice,
+    /// How many routers between the two hosts passed its first packet on, as far as this run knows.
+    pub hops: u8,
     /// When it was opened.
     pub opened: Moment,
     /// Client to server, when last read.
@@ -139,6 +143,7 @@ impl Flow {
             due: age::first_look(entries.forward.key.protocol, now),
             entries,
             choice,
+            hops: 0,
             opened,
             forward: SlotReading::default(),
             reverse: SlotReading::default(),

@@ -35,6 +35,7 @@ fn request(client: u8, port: u16, called: u8, server: u8, protocol: Protocol) ->
         client: party(client),
         server: party(server),
         choice: Choice::Called,
+        hops: 0,
     }
 }
 

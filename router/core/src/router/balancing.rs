@@ -7,20 +7,26 @@ use super::services::Service;
 use crate::balance::{Balancer, Candidate, Lookup, parts};
 use crate::composition::{Balance, WEIGHT};
 use crate::id::InstanceId;
+use crate::peer::{Distance, RemoteInstance};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 impl Router {
-    /// Balances between the instances of `service` that take flows now.
+    /// Balances between the instances of `service` that take flows now: of those the nearest.
     pub(super) fn balancer(&self, service: &Service) -> Balancer {
         let ids = service.instances.iter();
         let ready = ids.filter_map(|id| self.ready(*id));
         let trusted = ready.clone().filter(|instance| !instance.trust.is_out());
         let trusted: Vec<&Instance> = trusted.collect();
+        let far = self.nearest_elsewhere(service);
         // Whom nobody trusts is still better than nobody.
-        let taking = match trusted.is_empty() {
-            true => ready.collect(),
-            false => trusted,
+        let taking = match (trusted.is_empty(), far) {
+            (true, None | Some(Distance::NONE)) => ready.collect(),
+            _ => trusted,
+        };
+        let nearest = match taking.is_empty() {
+            true => far.unwrap_or_default(),
+            false => Distance::NONE,
         };
         let candidate = |instance: &Instance| Candidate {
             instance: instance.plan.instance,
@@ -29,7 +35,7 @@ impl Router {
             processor: instance.processor.permille(),
         };
         let here = taking.into_iter().map(candidate);
-        let elsewhere = self.remote_candidates(service);
+        let elsewhere = self.remote_candidates(service, nearest);
         let candidates: Vec<Candidate> = here.chain(elsewhere).collect();
         if service.balance != Balance::Maglev {
             return Balancer::new(service.balance, candidates);
@@ -44,11 +50,27 @@ impl Router {
         Balancer::consistent(candidates, lookup)
     }
 
+    /// How far the nearest instance of another host is that takes flows, if any does.
+    fn nearest_elsewhere(&self, service: &Service) -> Option<Distance> {
+        let distances = self.taking_elsewhere(service).map(|remote| remote.distance);
+        distances.min()
+    }
+
     /// The instances of other hosts that take flows.
-    fn remote_candidates(&self, service: &Service) -> impl Iterator<Item = Candidate> {
+    fn taking_elsewhere(&self, service: &Service) -> impl Iterator<Item = &RemoteInstance> {
         let remotes = self.peers.instances_of(&service.name);
-        let taking = remotes.filter(|remote| self.peers.taking_flows(remote.instance).is_some());
-        taking.map(|remote| Candidate {
+        remotes.filter_map(|remote| Some(&**self.peers.taking_flows(remote.instance)?))
+    }
+
+    /// Those of them that are no further than the nearest of all.
+    fn remote_candidates(
+        &self,
+        service: &Service,
+        nearest: Distance,
+    ) -> impl Iterator<Item = Candidate> {
+        let remotes = self.taking_elsewhere(service);
+        let near = remotes.filter(move |remote| remote.distance == nearest);
+        near.map(|remote| Candidate {
             instance: remote.instance,
             weight: remote.weight,
             // What it held when its host told of it, or what it holds of this host's alone.

@@ -187,6 +187,7 @@ impl Router {
             client,
             server: server.party().ok_or(DropReason::NoInstance)?,
             choice,
+            hops: 0,
         })
     }
 

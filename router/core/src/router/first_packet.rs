@@ -138,6 +138,7 @@ pub(super) fn told(reason: DropReason, protocol: Protocol) -> Option<Told> {
         }
         DropReason::NoInstance => Unreachable::Port,
         DropReason::NoAnswer
+        | DropReason::NoLink
         | DropReason::HeldPackets
         | DropReason::PolicyUnknown
         | DropReason::UnknownCaller

@@ -7,7 +7,7 @@ use crate::host::HostId;
 use crate::id::{InstanceId, LocationIndex};
 use crate::moment::Moment;
 use crate::name::AutomatonName;
-use crate::peer::{PeerInput, PeerLocation, RemoteInstance};
+use crate::peer::{Known, PeerInput, PeerLocation, RemoteInstance};
 use crate::port::{Output, Record};
 use crate::way::{Ingress, Path, Way};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +38,8 @@ pub(super) struct Peers {
     hosts: BTreeMap<HostId, Peer>,
     instances: BTreeMap<InstanceId, Arc<RemoteInstance>>,
     by_automaton: BTreeMap<AutomatonName, BTreeSet<InstanceId>>,
+    /// Those whose first packets a host passes on while no link to their own stands.
+    by_via: BTreeMap<HostId, BTreeSet<InstanceId>>,
     /// Until when flows to instances that nobody told of yet are taken for sound.
     pub(super) reacquaint_until: Option<Moment>,
 }
@@ -60,7 +62,16 @@ impl Peers {
     /// An instance of another host, if new flows may go to it.
     pub(super) fn taking_flows(&self, id: InstanceId) -> Option<&Arc<RemoteInstance>> {
         let remote = self.instances.get(&id)?;
-        (remote.ready && self.is_up(&remote.host)).then_some(remote)
+        let has_cell = self.hosts.contains_key(&remote.host);
+        (remote.ready && has_cell && self.asked_for(remote).is_some()).then_some(remote)
+    }
+
+    /// Which router to ask for a flow to a remote instance: its own host's while a link to that stands,
+    /// else the one that passes first packets on.
+    pub(super) fn asked_for(&self, remote: &RemoteInstance) -> Option<HostId> {
+        let passed_on = remote.via.into_iter();
+        let mut routers = std::iter::once(remote.host).chain(passed_on);
+        routers.find(|router| self.is_up(router))
     }
 
     /// Whether new flows may go to a host.
@@ -108,12 +119,17 @@ impl Peers {
 
     fn enter(&mut self, remote: Arc<RemoteInstance>) -> Option<Arc<RemoteInstance>> {
         let id = remote.instance;
+        let before = self.leave(id);
         let automaton = remote.name.automaton.clone();
         self.by_automaton.entry(automaton).or_default().insert(id);
+        if let Some(via) = remote.via {
+            self.by_via.entry(via).or_default().insert(id);
+        }
         if let Some(peer) = self.hosts.get_mut(&remote.host) {
             peer.instances.insert(id);
         }
-        self.instances.insert(id, remote)
+        self.instances.insert(id, remote);
+        before
     }
 
     fn leave(&mut self, id: InstanceId) -> Option<Arc<RemoteInstance>> {
@@ -121,23 +137,33 @@ impl Peers {
         if let Some(peer) = self.hosts.get_mut(&remote.host) {
             peer.instances.remove(&id);
         }
-        if let Some(siblings) = self.by_automaton.get_mut(&remote.name.automaton) {
-            siblings.remove(&id);
-            if siblings.is_empty() {
-                self.by_automaton.remove(&remote.name.automaton);
-            }
+        take_out(&mut self.by_automaton, &remote.name.automaton, id);
+        if let Some(via) = &remote.via {
+            take_out(&mut self.by_via, via, id);
         }
         Some(remote)
     }
 
-    /// The services that a host's instances are of.
-    fn served_by(&self, host: &HostId) -> BTreeSet<AutomatonName> {
-        let ids = self.hosts.get(host).into_iter();
-        let ids = ids.flat_map(|peer| &peer.instances);
-        let remotes = ids.filter_map(|id| self.instances.get(id));
+    /// The services whose first packets go by way of a host: its instances', and those that it passes
+    /// on.
+    fn services_by_way_of(&self, host: &HostId) -> BTreeSet<AutomatonName> {
+        let there = self.hosts.get(host).into_iter();
+        let there = there.flat_map(|peer| &peer.instances);
+        let behind = self.by_via.get(host).into_iter().flatten();
+        let remotes = there.chain(behind).filter_map(|id| self.instances.get(id));
         remotes
             .map(|remote| remote.name.automaton.clone())
             .collect()
+    }
+}
+
+/// Takes an instance out of an index, and its row with the last one.
+fn take_out<K: Ord>(index: &mut BTreeMap<K, BTreeSet<InstanceId>>, key: &K, instance: InstanceId) {
+    if let Some(row) = index.get_mut(key) {
+        row.remove(&instance);
+        if row.is_empty() {
+            index.remove(key);
+        }
     }
 }
 
@@ -156,7 +182,7 @@ impl Router {
     /// Takes what is told of other hosts.
     pub(super) fn peer_input(&mut self, input: PeerInput, now: Moment) {
         match input {
-            PeerInput::Up { host, path } => self.peer_up(host, path),
+            PeerInput::Up { host, path } => self.peer_up(host, path, now),
             PeerInput::Down { host } => self.peer_down(host, now),
             PeerInput::Lost { host } => self.peer_lost(host, now),
             PeerInput::Instance(remote) => self.remote_instance(remote),
@@ -189,24 +215,41 @@ impl Router {
         }
     }
 
-    fn peer_up(&mut self, host: HostId, path: Path) {
-        let first = self.config.peer_locations_from;
-        let Some((peer, is_new)) = self.peers.host_mut(host, first) else {
+    fn peer_up(&mut self, host: HostId, path: Path, now: Moment) {
+        let Some(peer) = self.peer_mut(host) else {
             return;
         };
         let location = peer.location;
-        if is_new {
-            let record = Record::PeerLocation(PeerLocation { host, location });
-            self.outputs.push_back(Output::Record(record));
-        }
-        if peer.path.replace(path) != Some(path) {
+        let is_new_path = peer.path.replace(path) != Some(path);
+        let was_up = std::mem::replace(&mut peer.up, true);
+        if is_new_path {
             let way = Way::Peer(path);
             self.outputs
                 .push_back(Output::SetLocation { location, way });
         }
-        if !std::mem::replace(&mut peer.up, true) {
+        if !was_up {
             self.served_changed(&host);
+            self.link_stands(&host, now);
         }
+    }
+
+    /// A host, which has a location cell from now on; the cell leads nowhere until it can be reached.
+    /// `None`: all cells are taken.
+    fn peer_mut(&mut self, host: HostId) -> Option<&mut Peer> {
+        let first = self.config.peer_locations_from;
+        let (peer, is_new) = self.peers.host_mut(host, first)?;
+        if is_new {
+            let location = peer.location;
+            let record = Record::PeerLocation(PeerLocation { host, location });
+            self.outputs.push_back(Output::Record(record));
+        }
+        Some(peer)
+    }
+
+    /// A remote instance's side of a flow, be its host reached yet or not.
+    pub(super) fn party_at(&mut self, instance: InstanceId, host: HostId) -> Option<Party> {
+        self.peer_mut(host)?;
+        self.peers.party(instance, &host)
     }
 
     fn peer_down(&mut self, host: HostId, now: Moment) {
@@ -229,7 +272,11 @@ impl Router {
         let (id, automaton) = (remote.instance, remote.name.automaton.clone());
         self.identities.hold_remote(&remote);
         let before = self.peers.enter(Arc::clone(&remote));
-        let takes_flows = |remote: &RemoteInstance| (remote.ready, remote.weight, remote.host);
+        // Who is behind a gateway may be called before a link to its host stands.
+        if remote.via.is_some() || remote.known == Known::Called {
+            self.peer_mut(remote.host);
+        }
+        let takes_flows = |it: &RemoteInstance| (it.ready, it.weight, it.host, it.via, it.distance);
         match before {
             Some(before) if takes_flows(&before) == takes_flows(&remote) => {
                 self.names.changed(&automaton);
@@ -255,7 +302,7 @@ impl Router {
     }
 
     fn served_changed(&mut self, host: &HostId) {
-        for service in self.peers.served_by(host) {
+        for service in self.peers.services_by_way_of(host) {
             self.service_changed(&service);
             self.names.changed(&service);
         }

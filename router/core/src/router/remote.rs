@@ -12,9 +12,11 @@
 
 mod accepting;
 mod asking;
+mod requests;
 
 pub(super) use accepting::Accepted;
 pub(super) use asking::Pending;
+pub use requests::Requests;
 
 use super::Router;
 use super::upcall::Reporter;
@@ -54,6 +56,7 @@ impl Router {
                 let hops = request.hops.clone();
                 if let Err(reason) = self.requested(from, attempt, request, now) {
                     self.drops.count(reason);
+                    self.requests.requests_rejected += 1;
                     self.send_back(attempt, FrameKind::Reject { reason, hops });
                 }
                 Ok(())
@@ -105,6 +108,11 @@ impl Router {
             }
         }
     }
+}
+
+/// How many routers lie between the client's and the server's on the way of a request.
+fn between(hops: &[HostId]) -> u8 {
+    u8::try_from(hops.len().saturating_sub(1)).unwrap_or(u8::MAX)
 }
 
 /// The routers that passed on the request that a frame answers; `None`: it answers none.

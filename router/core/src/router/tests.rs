@@ -3,6 +3,7 @@
 mod aggregates;
 mod balancing;
 mod between_hosts;
+mod beyond_the_site;
 mod binding;
 mod deploying;
 mod explaining;

@@ -106,6 +106,8 @@ pub struct FlowView {
     pub slots: FlowSlots,
     /// When it was opened.
     pub opened: Moment,
+    /// How many routers between the two hosts passed its first packet on.
+    pub hops: u8,
 }
 
 /// How much there is of what, and how much there may be.
@@ -233,11 +235,7 @@ impl Router {
     }
 
     fn flow_view(&self, flow: &Flow) -> FlowView {
-        let name = |id| {
-            self.instances
-                .get(&id)
-                .map(|instance| instance.plan.name.clone())
-        };
+        let name = |id| Some(self.server(id)?.name().clone());
         let forward = flow.entries.forward;
         FlowView {
             key: forward.key,
@@ -246,6 +244,7 @@ impl Router {
             server: name(flow.entries.server),
             slots: flow.slots(),
             opened: flow.opened,
+            hops: flow.hops,
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::super::Router;
 use super::super::decision::{Draws, Server};
+use super::between;
 use crate::drop_reason::DropReason;
 use crate::flow_key::{FlowKey, Protocol};
 use crate::flow_table::OpenRequest;
@@ -116,19 +117,21 @@ impl Router {
         let instance = match server {
             Server::Here(instance) => instance,
             Server::There(remote, _) => {
-                let to = remote.host;
+                let to = self.peers.asked_for(remote).ok_or(DropReason::NoInstance)?;
                 return self.pass_on_request(to, attempt, request, bytes);
             }
         };
-        let client = self.peers.party(request.client, &client_host);
+        let (party, network) = (instance.party(), instance.network);
+        let client = self.party_at(request.client, client_host);
         let open = OpenRequest {
             key: delivered,
             delivered,
             client: client.ok_or(DropReason::NoLocation)?,
-            server: instance.party().ok_or(DropReason::NoInstance)?,
+            server: party.ok_or(DropReason::NoInstance)?,
             choice,
+            hops: between(&request.hops),
         };
-        let endpoint = instance.network.ok_or(DropReason::NoInstance)?.endpoint;
+        let endpoint = network.ok_or(DropReason::NoInstance)?.endpoint;
         self.replace_older(&open, now);
         if self.accepted.offers.len() >= ACCEPTED_MAX {
             return Err(DropReason::FlowTableFull);
@@ -143,6 +146,7 @@ impl Router {
             hops: request.hops,
             reply: None,
         };
+        self.requests.requests_accepted += 1;
         let answer = accept.clone();
         self.accepted.insert(Offer {
             attempt,
@@ -211,6 +215,7 @@ impl Router {
             packet,
             ..request
         };
+        self.requests.requests_passed_on += 1;
         self.send_frame(to, attempt, FrameKind::Request(request));
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::super::Router;
 use super::super::first_packet::answer;
+use super::between;
 use crate::choice::{Absence, Choice};
 use crate::drop_reason::DropReason;
 use crate::flow_key::FlowKey;
@@ -31,6 +32,13 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// How often is asked: after four seconds in all the client is told.
 const ASKED_MAX: u32 = 4;
 
+/// How long an accepted flow waits for a link to its server's host: several round trips of a handshake
+/// around the world. With all the time for asking it is less than the server's host remembers it.
+const LINK_WITHIN: Duration = Duration::from_secs(3);
+
+/// Answers of a server that wait for that link, of one flow: as many as packets of its client.
+const REPLIES_MAX: usize = HELD_MAX;
+
 /// A flow that waits.
 #[derive(Debug)]
 pub(in crate::router) struct Waiting {
@@ -41,8 +49,51 @@ pub(in crate::router) struct Waiting {
     ask: Request,
     /// The first packet and those that followed it.
     held: Vec<Frame>,
+    /// What the server's host answered, while no link to that host stands.
+    agreed: Option<Agreed>,
     asked: u32,
     due: Moment,
+}
+
+/// An answer that waits for a link to the server's host.
+#[derive(Debug)]
+struct Agreed {
+    accept: Accept,
+    /// What the server has sent so far.
+    replies: Vec<Vec<u8>>,
+}
+
+impl Agreed {
+    fn new(accept: Accept) -> Self {
+        let mut agreed = Agreed {
+            accept,
+            replies: Vec::new(),
+        };
+        let first = agreed.accept.reply.take();
+        agreed.take(first);
+        agreed
+    }
+
+    /// Keeps a reply once; tells whether there was room.
+    fn take(&mut self, reply: Option<Vec<u8>>) -> bool {
+        let Some(reply) = reply.filter(|reply| !self.replies.contains(reply)) else {
+            return true;
+        };
+        let has_room = self.replies.len() < REPLIES_MAX;
+        if has_room {
+            self.replies.push(reply);
+        }
+        has_room
+    }
+}
+
+impl Waiting {
+    /// Whose word it waits for: the asked router's, or a link to the server's host.
+    fn waits_for(&self) -> HostId {
+        self.agreed
+            .as_ref()
+            .map_or(self.to, |agreed| agreed.accept.host)
+    }
 }
 
 /// All flows that wait, by the key of their first packet.
@@ -80,8 +131,9 @@ impl Pending {
         (!taken).then_some(()).ok_or(DropReason::NoPortLeft)
     }
 
-    fn to(&self, host: &HostId) -> Vec<Attempt> {
-        let there = self.flows.values().filter(|waiting| waiting.to == *host);
+    fn waiting_for(&self, host: &HostId) -> Vec<Attempt> {
+        let flows = self.flows.values();
+        let there = flows.filter(|waiting| waiting.waits_for() == *host);
         there.map(|waiting| waiting.attempt).collect()
     }
 }
@@ -128,6 +180,7 @@ impl Router {
             Err(reason) => return Err((frame, reason)),
         };
         let attempt = Attempt(self.random.next_u64());
+        self.requests.requests_sent += 1;
         self.send_frame(to, attempt, FrameKind::Request(ask.clone()));
         self.pending.insert(Waiting {
             attempt,
@@ -136,6 +189,7 @@ impl Router {
             open,
             ask,
             held: vec![frame],
+            agreed: None,
             asked: 1,
             due: now + ASK_AGAIN,
         });
@@ -151,7 +205,8 @@ impl Router {
     ) -> Result<(OpenRequest, HostId, Request), DropReason> {
         let own = self.own_host().ok_or(DropReason::NoInstance)?;
         let server = self.peers.instance(open.server.instance);
-        let to = server.ok_or(DropReason::NoInstance)?.host;
+        let to = server.and_then(|server| self.peers.asked_for(server));
+        let to = to.ok_or(DropReason::NoInstance)?;
         let client = self.instances.get(&open.client.instance);
         let caller = client
             .ok_or(DropReason::UnknownEndpoint)?
@@ -190,6 +245,10 @@ impl Router {
             let Some(mut waiting) = self.pending.remove(attempt) else {
                 return;
             };
+            if waiting.agreed.is_some() {
+                self.refuse(waiting, DropReason::NoLink, now);
+                continue;
+            }
             if waiting.asked >= ASKED_MAX {
                 self.refuse(waiting, DropReason::NoAnswer, now);
                 continue;
@@ -201,9 +260,9 @@ impl Router {
         }
     }
 
-    /// Decides the flows anew that wait for an answer of `host`, which gives none any more.
+    /// Decides the flows anew that wait for `host`, which does not answer any more.
     pub(in crate::router) fn decide_pending_anew(&mut self, host: &HostId, now: Moment) {
-        for attempt in self.pending.to(host) {
+        for attempt in self.pending.waiting_for(host) {
             let Some(waiting) = self.pending.remove(attempt) else {
                 continue;
             };
@@ -213,18 +272,63 @@ impl Router {
         }
     }
 
-    /// A server's host takes the flow: opens it, delivers what the server answered, and sends what
-    /// waited.
+    /// A server's host takes the flow: goes on with it, at once or when a link to that host stands.
     pub(in crate::router) fn accepted(
         &mut self,
         attempt: Attempt,
         accept: Accept,
         now: Moment,
     ) -> Result<(), DropReason> {
-        let Some(waiting) = self.pending.remove(attempt) else {
+        let Some(mut waiting) = self.pending.remove(attempt) else {
             return self.accepted_again(attempt, accept);
         };
-        let opened = self.agreed(&waiting, &accept);
+        if let Some(agreed) = &mut waiting.agreed {
+            let is_same =
+                agreed.accept.server == accept.server && agreed.accept.host == accept.host;
+            let kept = is_same && agreed.take(accept.reply);
+            self.pending.insert(waiting);
+            return kept.then_some(()).ok_or(DropReason::HeldPackets);
+        }
+        let is_reached = self.peers.is_known(&accept.host);
+        let agreed = Agreed::new(accept);
+        if is_reached {
+            return self.go_direct(waiting, agreed, now);
+        }
+        waiting.due = now + LINK_WITHIN;
+        waiting.agreed = Some(agreed);
+        self.pending.insert(waiting);
+        Ok(())
+    }
+
+    /// Goes on with the flows that waited for a link to their server's host.
+    pub(in crate::router) fn link_stands(&mut self, host: &HostId, now: Moment) {
+        for attempt in self.pending.waiting_for(host) {
+            let Some(mut waiting) = self.pending.remove(attempt) else {
+                continue;
+            };
+            let gone_on = match waiting.agreed.take() {
+                Some(agreed) => self.go_direct(waiting, agreed, now),
+                None => {
+                    self.pending.insert(waiting);
+                    Ok(())
+                }
+            };
+            if let Err(reason) = gone_on {
+                self.drops.count(reason);
+            }
+        }
+    }
+
+    /// Opens a flow as its server's host took it, delivers what the server answered, and sends what
+    /// waited.
+    fn go_direct(
+        &mut self,
+        waiting: Waiting,
+        agreed: Agreed,
+        now: Moment,
+    ) -> Result<(), DropReason> {
+        let Agreed { accept, replies } = agreed;
+        let opened = self.agree(&waiting, &accept);
         let opened = opened.and_then(|open| self.flows.open_as_agreed(open, now).map(|()| open));
         let open = match opened {
             Ok(open) => open,
@@ -234,22 +338,24 @@ impl Router {
             }
         };
         self.drain_flows();
-        self.send_frame(accept.host, attempt, FrameKind::Acknowledge);
-        if let Some(reply) = accept.reply {
-            self.deliver_reply(&open, waiting.endpoint, &reply)?;
+        self.send_frame(accept.host, waiting.attempt, FrameKind::Acknowledge);
+        let mut delivered = Ok(());
+        for reply in replies {
+            delivered = delivered.and(self.deliver_reply(&open, waiting.endpoint, &reply));
         }
         // The server has the first one already.
         for frame in waiting.held.into_iter().skip(1) {
             self.outputs.push_back(Output::Forward(frame));
         }
-        Ok(())
+        delivered
     }
 
     /// What both sides agreed on: as it was asked for, or another instance.
-    fn agreed(&self, waiting: &Waiting, accept: &Accept) -> Result<OpenRequest, DropReason> {
-        let server = self.peers.party(accept.server, &accept.host);
+    fn agree(&mut self, waiting: &Waiting, accept: &Accept) -> Result<OpenRequest, DropReason> {
+        let server = self.party_at(accept.server, accept.host);
         let mut open = OpenRequest {
             server: server.ok_or(DropReason::NoLocation)?,
+            hops: between(&accept.hops),
             ..waiting.open
         };
         if accept.server != waiting.open.server.instance {
@@ -313,7 +419,7 @@ impl Router {
     ) -> Result<(), DropReason> {
         let waiting = self.pending.remove(attempt);
         let waiting = waiting.ok_or(DropReason::NotUnderstoodFrame)?;
-        if learns_soon(reason) && waiting.asked < ASKED_MAX {
+        if waiting.agreed.is_some() || (learns_soon(reason) && waiting.asked < ASKED_MAX) {
             self.pending.insert(waiting);
             return Ok(());
         }

@@ -55,6 +55,8 @@ pub(super) struct World {
     pub(super) kernel: Kernel,
     /// Everything that was asked for since it was taken last.
     pub(super) log: Vec<Output>,
+    /// Flows of which the kernel has one direction only, by forward key.
+    let_in: BTreeSet<FlowKey>,
     closed: BTreeMap<SlotIndex, Moment>,
     /// Flows that are in the place of others that were over.
     reused: Vec<TakenFlow>,
@@ -93,6 +95,7 @@ impl World {
             drained: BTreeSet::new(),
             kernel: Kernel::default(),
             log: Vec::new(),
+            let_in: BTreeSet::new(),
             closed: BTreeMap::new(),
             reused: Vec::new(),
             vips: BTreeMap::new(),
@@ -308,6 +311,9 @@ impl World {
 
     fn close(&mut self, flows: &[FlowKeys]) {
         for keys in flows {
+            if self.let_in.remove(&keys.forward) {
+                continue;
+            }
             let entries = self.flows.remove(&keys.forward);
             let entries = entries.expect("only what is open is closed");
             assert_eq!(entries.keys(), *keys);
@@ -356,7 +362,7 @@ impl World {
             Output::CloseAggregates(keys) => self.kernel.close(keys),
             Output::SetEpoch { cell, epoch } => self.kernel.set_epoch(*cell, *epoch),
             // The whole flow follows, or nothing.
-            Output::LetIn(_) => {}
+            Output::LetIn(entries) => drop(self.let_in.insert(entries.forward.key)),
             other => unreachable!("{other:?} is carried out elsewhere"),
         }
     }
@@ -428,6 +434,7 @@ impl World {
         }
         assert!(self.locations.contains_key(&forward.location));
         assert!(self.locations.contains_key(&reverse.location));
+        self.let_in.remove(&forward.key);
         self.flows.insert(forward.key, entries.clone());
     }
 
