@@ -64,7 +64,8 @@ pub fn answer(
     if let Some(below_zone) = below_zone(name) {
         // Nearly every question is for a service's own name: it is looked up before all others.
         if let Some(service) = snapshot.service(below_zone, caller) {
-            return service.answer(caller, kind, mixed(draw));
+            let answer = service.answer(caller, kind, mixed(draw));
+            return snapshot.unless_sought(service, answer);
         }
         return place::answer(snapshot, caller, Place::of(below_zone), kind, mixed(draw));
     }

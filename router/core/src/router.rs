@@ -20,6 +20,7 @@ mod processor;
 mod recover;
 mod remote;
 mod rollout;
+mod seeking;
 mod services;
 mod telling;
 mod trust;
@@ -75,6 +76,7 @@ pub struct Router {
     readings: processor::Readings,
     peers: Peers,
     telling: telling::Telling,
+    seeking: seeking::Seeking,
     /// First packets that wait for other hosts' answers.
     pending: Pending,
     /// Flows of other hosts that wait for their acknowledgement.
@@ -111,13 +113,14 @@ impl Router {
             readings: processor::Readings::default(),
             peers: Peers::default(),
             telling: telling::Telling::default(),
+            seeking: seeking::Seeking::default(),
             pending: Pending::default(),
             accepted: Accepted::default(),
             drops: DropCounters::default(),
             requests: Requests::default(),
             next_instance: config.first_instance(),
             stopping: false,
-            names: naming::Publication::new(identities.plan()),
+            names: naming::Publication::new(identities.plan(), config.host.is_some()),
             observation: observation::Observation::default(),
             withdrawing: VecDeque::new(),
             identities,
@@ -149,7 +152,7 @@ impl Router {
                 self.drain_flows();
             }
             Input::Peer(input) => self.peer_input(input, now),
-            Input::Wanted { service } => self.outputs.push_back(Output::Seek { service }),
+            Input::Wanted { service } => self.wanted(&service, now),
             Input::Recover(recovery) => self.recover(recovery, now),
             Input::Apply {
                 request,
@@ -217,6 +220,7 @@ impl Router {
         self.peers_timeout(now);
         self.pending_timeout(now);
         self.accepted_timeout(now);
+        self.seeking_timeout(now);
         self.flows.handle_timeout(now);
         self.drain_flows();
         self.observe_timeout(now);
@@ -249,6 +253,7 @@ impl Router {
             self.peers.reacquaint_until,
             self.pending.poll_timeout(),
             self.accepted.poll_timeout(),
+            self.seeking.poll_timeout(),
             self.observation.poll_timeout(),
         ];
         others.into_iter().chain([instances]).flatten().min()

@@ -1,7 +1,7 @@
 //! Answers as values: records without their encoding.
 
 use crate::address::VirtualIp;
-use crate::name::ZONE;
+use crate::name::{AutomatonName, ZONE};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -31,9 +31,25 @@ pub enum Answer {
     Refused(ExtendedError),
     /// The host's own servers are to be asked on the caller's behalf.
     Elsewhere,
+    /// No instance of the service is known here that takes flows, but one may be found beyond the
+    /// site.
+    Sought {
+        /// Which service is to be sought.
+        service: AutomatonName,
+        /// What is answered if none is found, or by whoever cannot wait.
+        otherwise: Box<Answer>,
+    },
 }
 
 impl Answer {
+    /// What is answered at once, and which service is worth waiting for, if any is.
+    pub fn at_once(self) -> (Answer, Option<AutomatonName>) {
+        match self {
+            Answer::Sought { service, otherwise } => (*otherwise, Some(service)),
+            answer => (answer, None),
+        }
+    }
+
     /// The records that answer, each as a line for a person; the domain of each is the name that was
     /// asked for.
     pub fn records(&self) -> Vec<String> {
@@ -46,6 +62,7 @@ impl Answer {
             Answer::Authority(_) | Answer::NameServer(_) => vec![ZONE.to_owned()],
             Answer::NoData(..) | Answer::NameError(..) => Vec::new(),
             Answer::Refused(_) | Answer::Elsewhere => Vec::new(),
+            Answer::Sought { otherwise, .. } => otherwise.records(),
         }
     }
 }

@@ -61,11 +61,17 @@ pub(super) fn answer(
     let service = |name| snapshot.service(name, caller);
     match place {
         Place::Instance(name) => match service(name.automaton.as_str()) {
-            Some(service) => service.answer_for(name.ordinal, kind),
+            Some(service) => {
+                let answer = service.answer_for(name.ordinal, kind);
+                snapshot.unless_sought(service, answer)
+            }
             None => hidden,
         },
         Place::Port(port, transport, name) => match service(name) {
-            Some(service) => service.answer_for_port(port, transport, caller, kind, draw),
+            Some(service) => {
+                let answer = service.answer_for_port(port, transport, caller, kind, draw);
+                snapshot.unless_sought(service, answer)
+            }
             None => hidden,
         },
         Place::Ports(transport, name) => match service(name) {

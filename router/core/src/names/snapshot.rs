@@ -28,6 +28,10 @@ pub struct NamesSnapshot {
     pub(super) plan: Option<AddressPlan>,
     /// Who may ask for names of other zones.
     outgoing: Arc<BTreeSet<InstanceId>>,
+    /// Whether there is anybody who could know of services beyond the site.
+    seeks: bool,
+    /// Services that were sought a moment ago, and not found.
+    not_found: Arc<BTreeSet<AutomatonName>>,
     services: SharedMap<AutomatonName, Service>,
     holders: SharedMap<IpAddr, Holder>,
 }
@@ -147,6 +151,43 @@ impl NamesSnapshot {
     /// Whether `caller` may ask for names of other zones.
     pub(super) fn lets_out(&self, caller: InstanceId) -> bool {
         self.outgoing.contains(&caller)
+    }
+
+    /// The same, with services sought beyond the site of which no instance takes flows here.
+    pub fn with_seeking(mut self) -> Self {
+        self.seeks = true;
+        self
+    }
+
+    /// Notes that a service was sought and not found: whoever asks is told so.
+    pub fn note_not_found(&mut self, service: &AutomatonName) {
+        Arc::make_mut(&mut self.not_found).insert(service.clone());
+    }
+
+    /// Has a service sought again from now on.
+    pub fn seek_again(&mut self, service: &AutomatonName) {
+        if self.not_found.contains(service) {
+            Arc::make_mut(&mut self.not_found).remove(service);
+        }
+    }
+
+    /// What is answered of a service, or that it is to be sought first.
+    pub(super) fn unless_sought(&self, service: &Service, answer: Answer) -> Answer {
+        let absent = match &answer {
+            Answer::NoData(_, Some(error)) => {
+                [ExtendedError::NONE_READY, ExtendedError::NOT_READY].contains(error)
+            }
+            Answer::NameError(_, error) => *error == ExtendedError::NO_SUCH_INSTANCE,
+            _ => false,
+        };
+        let is_worth_it = absent && self.seeks && service.called.is_empty();
+        if !is_worth_it || self.not_found.contains(&service.name) {
+            return answer;
+        }
+        Answer::Sought {
+            service: service.name.clone(),
+            otherwise: Box::new(answer),
+        }
     }
 
     /// Takes a service as it is now, in place of what was known of it.

@@ -28,7 +28,12 @@ impl Router {
         };
         let open = match self.admit(caller, packet, now) {
             Ok(open) => open,
-            Err(reason) => return self.refuse_first(endpoint, packet, &frame, reason, now),
+            Err(reason) => match self.hold_for_search(endpoint, packet, frame, reason, now) {
+                Ok(()) => return,
+                Err((frame, reason)) => {
+                    return self.refuse_first(endpoint, packet, &frame, reason, now);
+                }
+            },
         };
         match open {
             Some(open) if matches!(open.server.ingress, Ingress::Peer(_)) => {

@@ -37,9 +37,10 @@ pub(super) struct Publication {
 
 impl Publication {
     /// Begins with the names of addresses only.
-    pub(super) fn new(plan: AddressPlan) -> Self {
+    pub(super) fn new(plan: AddressPlan, seeks: bool) -> Self {
+        let names = NamesSnapshot::new(plan, []);
         Publication {
-            snapshot: NamesSnapshot::new(plan, []),
+            snapshot: if seeks { names.with_seeking() } else { names },
             ..Publication::default()
         }
     }
@@ -47,6 +48,18 @@ impl Publication {
     /// Something that DNS shows of a service has changed.
     pub(super) fn changed(&mut self, service: &AutomatonName) {
         self.changed.insert(service.clone());
+    }
+
+    /// A service was sought and not found.
+    pub(super) fn not_found(&mut self, service: &AutomatonName) {
+        self.snapshot.note_not_found(service);
+        self.changed(service);
+    }
+
+    /// A service may be sought again.
+    pub(super) fn seek_again(&mut self, service: &AutomatonName) {
+        self.snapshot.seek_again(service);
+        self.changed(service);
     }
 
     /// A load by which a service's answers are ordered has changed.

@@ -185,10 +185,9 @@ impl Router {
             PeerInput::Up { host, path } => self.peer_up(host, path, now),
             PeerInput::Down { host } => self.peer_down(host, now),
             PeerInput::Lost { host } => self.peer_lost(host, now),
-            PeerInput::Instance(remote) => self.remote_instance(remote),
+            PeerInput::Instance(remote) => self.remote_instance(remote, now),
             PeerInput::InstanceGone { instance } => self.remote_instance_gone(instance, now),
-            // Nobody waits for it yet.
-            PeerInput::Sought { .. } => {}
+            PeerInput::Sought { service } => self.sought(&service, now),
             PeerInput::Frame { from, frame } => self.service_frame(from, &frame, now),
         }
     }
@@ -268,7 +267,7 @@ impl Router {
         }
     }
 
-    fn remote_instance(&mut self, remote: Arc<RemoteInstance>) {
+    fn remote_instance(&mut self, remote: Arc<RemoteInstance>, now: Moment) {
         let (id, automaton) = (remote.instance, remote.name.automaton.clone());
         self.identities.hold_remote(&remote);
         let before = self.peers.enter(Arc::clone(&remote));
@@ -290,6 +289,7 @@ impl Router {
                 self.names.changed(&automaton);
             }
         }
+        self.found(&automaton, now);
     }
 
     fn remote_instance_gone(&mut self, id: InstanceId, now: Moment) {

@@ -15,7 +15,7 @@ mod asking;
 mod requests;
 
 pub(super) use accepting::Accepted;
-pub(super) use asking::Pending;
+pub(super) use asking::{PENDING_MAX, PENDING_PER_INSTANCE_MAX, Pending};
 pub use requests::Requests;
 
 use super::Router;

@@ -14,6 +14,7 @@ mod neighbours;
 mod observing;
 mod random_walk;
 mod recovering;
+mod seeking;
 mod targets;
 mod telling;
 mod trusting;

@@ -374,16 +374,17 @@ fn gateway_is_not_needed_any_more_once_the_flow_is_accepted() {
 }
 
 #[test]
-fn what_no_router_leads_to_is_refused_at_once() {
+fn what_no_router_leads_to_is_refused_unless_a_search_finds_another() {
     let mut far = Far::found();
     far.cut('a', 'g');
     far.cut('a', 'i');
+    far.shopper_calls(('b', "1.store"), Kind::Udp(6_379));
     far.at('a').tell(Input::Peer(PeerInput::Sought {
         service: "store".parse().unwrap(),
     }));
-    far.shopper_calls(('b', "1.store"), Kind::Udp(6_379));
     assert_eq!(far.at('a').counted(DropReason::NoInstance), 1);
     assert_eq!(far.names(), Vec::<String>::new());
+    assert_eq!(far.at('a').router.requests().requests_sent, 0);
 }
 
 #[test]

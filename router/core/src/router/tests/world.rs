@@ -276,6 +276,7 @@ impl World {
             | Output::Watch { .. }
             | Output::PublishNames(_)
             | Output::Inject { .. }
+            | Output::Seek { .. }
             | Output::SendFrame { .. }
             | Output::Instance(_)
             | Output::InstanceGone { .. }
