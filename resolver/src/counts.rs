@@ -51,6 +51,9 @@ counts! {
     BadVersion = answered_bad_version, "Replies that the version of EDNS is not served.";
     Elsewhere = asked_elsewhere, "Questions for names of other zones that the host's own servers were asked.";
     ElsewhereFull = refused_elsewhere_full, "Questions for names of other zones that were refused: too many were under way.";
+    Held = held_for_search, "Questions that waited until their service was sought beyond the site.";
+    HeldInVain = held_in_vain, "Questions that waited for a search as long as any may, and were answered without.";
+    HeldFull = not_held_full, "Questions that were answered at once: too many waited for searches already.";
     Truncated = answered_truncated, "Replies that did not fit and told the caller to ask over TCP.";
     TooShort = dropped_too_short, "Messages too short to hold a header; nothing to reply to.";
     NotAQuery = dropped_not_a_query, "Messages that are responses; replying could make a loop.";

@@ -185,6 +185,8 @@ fn fill_sections(reply: &mut Message, question: &Query, answer: &Answer) -> Resu
         }
         Answer::NoData(..) | Answer::NameError(..) => {}
         Answer::Refused(_) | Answer::Elsewhere => {}
+        // What is sought has another answer until it is found.
+        Answer::Sought { otherwise, .. } => return fill_sections(reply, question, otherwise),
     }
     Ok(())
 }

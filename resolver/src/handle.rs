@@ -4,6 +4,7 @@ use crate::counts::{ResolverCounts, Tally};
 use crate::forward::{Forwarder, Outside};
 use crate::limits::Limits;
 use crate::responder::Responder;
+use crate::searches::Searches;
 use crate::worker::{Command, WAKE, Worker};
 use arc_swap::ArcSwap;
 use margay_core::id::InstanceId;
@@ -55,32 +56,45 @@ impl Resolver {
         names: Arc<ArcSwap<NamesSnapshot>>,
         limits: Limits,
     ) -> Result<ResolverHandle, ResolverError> {
-        Resolver::start(names, limits, None)
+        Resolver::start(names, limits, None, Searches::default())
     }
 
     /// Starts a resolver that asks `outside` for names of other zones, on behalf of the instances that
-    /// may reach them.
+    /// may reach them, and has services sought by `searches`.
     pub fn spawn_forwarding(
         names: Arc<ArcSwap<NamesSnapshot>>,
         outside: Outside,
+        searches: Searches,
     ) -> Result<ResolverHandle, ResolverError> {
-        Resolver::start(names, Limits::default(), Some(outside))
+        Resolver::start(names, Limits::default(), Some(outside), searches)
+    }
+
+    /// Starts a resolver that has services sought by `searches`, and asks nobody else.
+    pub fn spawn_seeking(
+        names: Arc<ArcSwap<NamesSnapshot>>,
+        searches: Searches,
+    ) -> Result<ResolverHandle, ResolverError> {
+        Resolver::start(names, Limits::default(), None, searches)
     }
 
     fn start(
         names: Arc<ArcSwap<NamesSnapshot>>,
         limits: Limits,
         outside: Option<Outside>,
+        searches: Searches,
     ) -> Result<ResolverHandle, ResolverError> {
         let poll = Poll::new().map_err(ResolverError::Poll)?;
         let waker = Waker::new(poll.registry(), WAKE).map_err(ResolverError::Poll)?;
         let waker = Arc::new(waker);
+        searches.wake_by(Arc::clone(&waker));
         let tally = Arc::new(Tally::new());
         let forwarding =
             outside.map(|outside| Forwarder::new(outside, Arc::clone(&waker), Arc::clone(&tally)));
         let (forwarder, deliveries) = forwarding.unzip();
         let (sender, commands) = sync_channel(COMMANDS_MAX);
-        let responder = Responder::new(names, Arc::clone(&tally)).with_forwarder(forwarder);
+        let responder = Responder::new(names, Arc::clone(&tally))
+            .with_forwarder(forwarder)
+            .with_searches(searches);
         let worker = Worker::new(poll, commands, responder, limits).map_err(ResolverError::Poll)?;
         let worker = worker.with_deliveries(deliveries);
         let thread = std::thread::Builder::new()

@@ -1,6 +1,8 @@
 //! Answers the host's own programs and DNS servers: hickory's server over the same reply function.
 
-use crate::reply::{Disposition, Transport, reply};
+use crate::reply::{Disposition, Transport, reply_or_seek};
+use crate::searches::{HELD_FOR, Searches};
+use crate::under_way::UnderWay;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use hickory_proto::op::{Header, HeaderCounts, Message, Metadata, ResponseCode};
@@ -11,11 +13,14 @@ use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 use margay_core::id::InstanceId;
+use margay_core::name::AutomatonName;
 use margay_core::names::NamesSnapshot;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::time::timeout_at;
 
 /// How long a TCP connection may stay without a whole query, as inside instances.
 const IDLE: Duration = Duration::from_secs(10);
@@ -27,11 +32,17 @@ const REPLIES_WAITING_MAX: usize = 32;
 /// the host itself. Ends only on an error.
 pub async fn serve_host(
     names: Arc<ArcSwap<NamesSnapshot>>,
+    searches: Searches,
     udp: UdpSocket,
     tcp: TcpListener,
 ) -> Result<(), NetError> {
     let draw = AtomicU64::new(0);
-    let mut server = Server::new(Host { names, draw });
+    let mut server = Server::new(Host {
+        names,
+        searches,
+        held: UnderWay::default(),
+        draw,
+    });
     server.register_socket(udp);
     server.register_listener(tcp, IDLE, REPLIES_WAITING_MAX);
     server.block_until_done().await
@@ -40,13 +51,38 @@ pub async fn serve_host(
 /// The host as a caller.
 struct Host {
     names: Arc<ArcSwap<NamesSnapshot>>,
+    searches: Searches,
+    /// Questions that wait for searches.
+    held: UnderWay,
     /// Raised for each query; core mixes it before it orders ties by it.
     draw: AtomicU64,
 }
 
 impl Host {
-    /// The reply to a request, if one is owed.
-    fn reply(&self, request: &Request) -> Option<Message> {
+    /// The reply to a request, if one is owed, once what it is for was sought.
+    async fn reply(&self, request: &Request) -> Option<Message> {
+        let (at_once, sought) = self.reply_or_seek(request);
+        let place = sought.and_then(|service| Some((self.held.enter(InstanceId::HOST)?, service)));
+        let Some((_place, service)) = place else {
+            return at_once;
+        };
+        let until = Instant::now() + HELD_FOR;
+        if !self.searches.want(&service, Instant::now()) {
+            return at_once;
+        }
+        loop {
+            // Begun before the names are looked at, so that none are missed.
+            let mut publication = pin!(self.searches.publication());
+            publication.as_mut().enable();
+            let (reply, sought) = self.reply_or_seek(request);
+            if sought.is_none() || timeout_at(until.into(), publication).await.is_err() {
+                return reply;
+            }
+        }
+    }
+
+    /// What is replied at once, and which service is worth waiting for, if any is.
+    fn reply_or_seek(&self, request: &Request) -> (Option<Message>, Option<AutomatonName>) {
         let transport = match request.protocol() {
             Protocol::Tcp => Transport::Tcp,
             _ => Transport::Udp,
@@ -54,11 +90,13 @@ impl Host {
         let draw = self.draw.fetch_add(1, Ordering::Relaxed);
         let (query, names) = (request.as_slice(), self.names.load());
         let mut bytes = Vec::new();
-        let disposition = reply(&names, InstanceId::HOST, query, transport, draw, &mut bytes);
-        match disposition {
+        let (disposition, sought) =
+            reply_or_seek(&names, InstanceId::HOST, query, transport, draw, &mut bytes);
+        let reply = match disposition {
             Disposition::Replied { .. } => Message::from_vec(&bytes).ok(),
             Disposition::Elsewhere | Disposition::Silent(_) => None,
-        }
+        };
+        (reply, sought)
     }
 }
 
@@ -69,7 +107,7 @@ impl RequestHandler for Host {
         request: &Request,
         mut responses: R,
     ) -> ResponseInfo {
-        let Some(reply) = self.reply(request) else {
+        let Some(reply) = self.reply(request).await else {
             return failed(request);
         };
         let builder = MessageResponseBuilder::new(&request.queries, reply.edns.as_ref());

@@ -12,6 +12,9 @@
 //! Names of other zones are asked of the host's own servers, for instances that may reach the outside:
 //! the thread hands such a question to a task of the daemon's runtime, and sends the reply when it comes.
 //!
+//! A question for a service of which nobody is known here waits while that is sought beyond the site
+//! ([`Searches`]): whoever publishes names wakes the thread, while it holds any.
+//!
 //! [`reply`] is pure and total: bytes in, bytes out, whatever the bytes; what nearly all queries are it
 //! reads and writes by hand, the rest by hickory's codec. [`Resolver`] holds the
 //! sockets. Who asks is known by the socket, which was opened inside the asker's namespace.
@@ -35,6 +38,7 @@ mod datagram;
 mod encode;
 mod forward;
 mod handle;
+mod held;
 mod host;
 mod limits;
 mod plain;
@@ -42,6 +46,7 @@ mod reply;
 mod responder;
 #[cfg(test)]
 mod sample;
+mod searches;
 mod sources;
 mod under_way;
 mod upstream;
@@ -53,3 +58,4 @@ pub use handle::{Resolver, ResolverError, ResolverHandle};
 pub use host::serve_host;
 pub use limits::Limits;
 pub use reply::{Disposition, Outcome, Silence, Transport, reply};
+pub use searches::Searches;

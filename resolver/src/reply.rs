@@ -6,6 +6,7 @@ use hickory_proto::op::{Header, Message, MessageType, Metadata, OpCode, Query};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
 use margay_core::id::InstanceId;
+use margay_core::name::AutomatonName;
 use margay_core::names::{
     Answer, ExtendedError, NamesSnapshot, Question, QuestionKind, Zone, answer,
 };
@@ -75,7 +76,8 @@ pub enum Silence {
 ///
 /// Over UDP it is at most 512 bytes long, with EDNS as long as the caller's payload size and 1232
 /// bytes allow. An instance is never told REFUSED: musl would go on waiting. `draw` is a fresh random
-/// number or a counter; it orders the addresses.
+/// number or a counter; it orders the addresses. Of a service that is to be sought first it says what it
+/// would say if none was found.
 pub fn reply(
     snapshot: &NamesSnapshot,
     caller: InstanceId,
@@ -84,41 +86,57 @@ pub fn reply(
     draw: u64,
     out: &mut Vec<u8>,
 ) -> Disposition {
-    out.clear();
-    if let Some(plain) = PlainQuery::read(query) {
-        let answer = answer(snapshot, caller, &plain.question, draw);
-        if plain.write(&answer, out) {
-            return Disposition::Replied {
-                outcome: Outcome::Addresses,
-                truncated: false,
-            };
-        }
-    }
-    reply_by_codec(snapshot, caller, query, transport, draw, out)
+    reply_or_seek(snapshot, caller, query, transport, draw, out).0
 }
 
-/// The same for queries of any shape, `out` being empty.
-pub(crate) fn reply_by_codec(
+/// The same, with the service whose search is worth waiting for before the reply is sent, if any is.
+pub(crate) fn reply_or_seek(
     snapshot: &NamesSnapshot,
     caller: InstanceId,
     query: &[u8],
     transport: Transport,
     draw: u64,
     out: &mut Vec<u8>,
-) -> Disposition {
+) -> (Disposition, Option<AutomatonName>) {
+    out.clear();
+    if let Some(plain) = PlainQuery::read(query) {
+        let answer = answer(snapshot, caller, &plain.question, draw);
+        if plain.write(&answer, out) {
+            let disposition = Disposition::Replied {
+                outcome: Outcome::Addresses,
+                truncated: false,
+            };
+            return (disposition, None);
+        }
+    }
+    by_codec(snapshot, caller, query, transport, draw, out)
+}
+
+/// The same for queries of any shape, `out` being empty.
+fn by_codec(
+    snapshot: &NamesSnapshot,
+    caller: InstanceId,
+    query: &[u8],
+    transport: Transport,
+    draw: u64,
+    out: &mut Vec<u8>,
+) -> (Disposition, Option<AutomatonName>) {
     let (asked, fault) = match read(query) {
         Ok(read) => read,
-        Err(silence) => return Disposition::Silent(silence),
+        Err(silence) => return (Disposition::Silent(silence), None),
     };
-    let verdict = match (fault, &asked.question) {
-        (Some(fault), _) => fault,
-        (None, Some(question)) => judge(snapshot, caller, question, draw),
-        (None, None) => Verdict::FormatError,
+    let (verdict, sought) = match (fault, &asked.question) {
+        (Some(fault), _) => (fault, None),
+        (None, Some(question)) => {
+            let (answer, sought) = judge(snapshot, caller, question, draw).at_once();
+            (Verdict::Answer(answer), sought)
+        }
+        (None, None) => (Verdict::FormatError, None),
     };
     if matches!(verdict, Verdict::Answer(Answer::Elsewhere)) {
-        return Disposition::Elsewhere;
+        return (Disposition::Elsewhere, None);
     }
-    match encode(&asked, &verdict, bytes_max(&asked, transport), out) {
+    let disposition = match encode(&asked, &verdict, bytes_max(&asked, transport), out) {
         Ok(truncated) => Disposition::Replied {
             outcome: outcome(&verdict),
             truncated,
@@ -127,7 +145,21 @@ pub(crate) fn reply_by_codec(
             out.clear();
             Disposition::Silent(Silence::NotEncodable)
         }
-    }
+    };
+    (disposition, sought)
+}
+
+/// What the codec's way says of a query that could be read by hand.
+#[cfg(test)]
+pub(crate) fn reply_by_codec(
+    snapshot: &NamesSnapshot,
+    caller: InstanceId,
+    query: &[u8],
+    transport: Transport,
+    draw: u64,
+    out: &mut Vec<u8>,
+) -> Disposition {
+    by_codec(snapshot, caller, query, transport, draw, out).0
 }
 
 /// Reads a query and its fault, if it has one that the reply must name.
@@ -176,20 +208,20 @@ fn read_body(header: &Header, decoder: &mut BinDecoder<'_>) -> Result<Asked, Dec
     })
 }
 
-fn judge(snapshot: &NamesSnapshot, caller: InstanceId, question: &Query, draw: u64) -> Verdict {
+fn judge(snapshot: &NamesSnapshot, caller: InstanceId, question: &Query, draw: u64) -> Answer {
     if question.query_class != DNSClass::IN {
         // True, since no name exists in another class, and unlike NOTIMP it ends every stub's wait.
         let error = ExtendedError {
             code: NOT_SUPPORTED,
             text: "only class IN is served",
         };
-        return Verdict::Answer(Answer::NameError(Zone::ROOT, error));
+        return Answer::NameError(Zone::ROOT, error);
     }
     let question = Question {
         name: lower_case_text(&question.name),
         kind: kind(question.query_type),
     };
-    Verdict::Answer(answer(snapshot, caller, &question, draw))
+    answer(snapshot, caller, &question, draw)
 }
 
 fn kind(record_type: RecordType) -> QuestionKind {

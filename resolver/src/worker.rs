@@ -110,6 +110,7 @@ impl Worker {
             }
             self.deliver();
             self.round();
+            self.answer_held(Instant::now());
             self.sweep(Instant::now());
         }
     }
@@ -117,11 +118,21 @@ impl Worker {
     /// How long to wait for events: not at all with turns due, for ever with nothing to time out.
     fn patience(&self, now: Instant) -> Option<Duration> {
         if self.sources.ready_count() > 0 {
-            Some(Duration::ZERO)
-        } else if self.sources.connection_count() > 0 || !self.stalled.is_empty() {
-            Some(self.next_sweep.saturating_duration_since(now))
-        } else {
-            None
+            return Some(Duration::ZERO);
+        }
+        let sweeps = self.sources.connection_count() > 0 || !self.stalled.is_empty();
+        let sweep = sweeps.then_some(self.next_sweep);
+        let due = sweep.into_iter().chain(self.responder.held_until()).min()?;
+        Some(due.saturating_duration_since(now))
+    }
+
+    /// Passes on the replies to questions that waited for searches.
+    fn answer_held(&mut self, now: Instant) {
+        // Bounded by how many may wait.
+        for (to, bytes) in self.responder.answer_held(now) {
+            if let Err(reason) = self.pass_on(&to, &bytes) {
+                self.responder.tally().count(reason);
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use hickory_proto::rr::rdata::{A, TXT};
 use hickory_proto::rr::{RData, Record, RecordType};
 use margay_core::id::InstanceId;
 use margay_core::names::NamesSnapshot;
-use margay_resolver::{Outside, Resolver, ResolverHandle};
+use margay_resolver::{Outside, Resolver, ResolverHandle, Searches};
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -93,7 +93,7 @@ fn world(servers: &[&str]) -> World {
         ours: vec![IpAddr::from([127, 9, 0, 99])],
     };
     let names = Arc::new(ArcSwap::from_pointee(names));
-    let resolver = Resolver::spawn_forwarding(names, outside).unwrap();
+    let resolver = Resolver::spawn_forwarding(names, outside, Searches::default()).unwrap();
     let instances: Vec<_> = (1..3).map(Instance::new).collect();
     for instance in &instances {
         instance.join(&resolver);

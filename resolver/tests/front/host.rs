@@ -4,7 +4,7 @@ use crate::lab::{DEADLINE, query_for};
 use arc_swap::ArcSwap;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
-use margay_resolver::serve_host;
+use margay_resolver::{Searches, serve_host};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ fn served() -> SocketAddr {
         runtime.block_on(async {
             let udp = tokio::net::UdpSocket::from_std(udp).unwrap();
             let tcp = tokio::net::TcpListener::from_std(tcp).unwrap();
-            serve_host(Arc::new(ArcSwap::default()), udp, tcp).await
+            serve_host(Arc::new(ArcSwap::default()), Searches::default(), udp, tcp).await
         })
     });
     addr

@@ -11,5 +11,6 @@ mod elsewhere;
 mod host;
 mod lab;
 mod names;
+mod sought;
 mod tcp;
 mod udp;

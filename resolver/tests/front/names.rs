@@ -17,7 +17,12 @@ use std::sync::Arc;
 const PERMITTED: InstanceId = InstanceId(0);
 
 /// `web` with this many instances, open to one caller.
-fn web(instances: u8) -> NamesSnapshot {
+pub(crate) fn web(instances: u8) -> NamesSnapshot {
+    web_for(PERMITTED, instances)
+}
+
+/// The same, for another caller to see.
+pub(crate) fn web_for(caller: InstanceId, instances: u8) -> NamesSnapshot {
     let vip = |network: u8, last: u8| VirtualIp {
         v4: [100, network, 1, last].into(),
         v6: [0xfd4d, 0, 0, u16::from(network), 0, 0, 0, u16::from(last)].into(),
@@ -51,7 +56,7 @@ fn web(instances: u8) -> NamesSnapshot {
         }),
         vip: None,
         instances: (1..=instances).map(instance).collect(),
-        callers: [PERMITTED].into(),
+        callers: [caller].into(),
     };
     NamesSnapshot::new(plan, [web])
 }

@@ -366,6 +366,7 @@ fn flow_row(view: FlowView, reading: FlowReading, now: Moment) -> FlowRow {
             .name()
             .to_owned(),
         age_ms: u64::try_from(now.since(view.opened).as_millis()).unwrap_or(u64::MAX),
+        hops: view.hops,
     }
 }
 
@@ -405,7 +406,7 @@ async fn status(world: &World) -> Result<Value> {
     let dns = world.resolver.counts();
     let look = world.router.look(|router, datapath| {
         let instances = router.instances();
-        let sizes = router.sizes();
+        let (sizes, requests) = (router.sizes(), router.requests());
         let endpoints = datapath.endpoints();
         let upcalls = endpoints
             .iter()
@@ -416,6 +417,10 @@ async fn status(world: &World) -> Result<Value> {
             ready: instances.iter().filter(|instance| instance.ready).count(),
             flows: sizes.flows as usize,
             upcalls: upcalls.sum(),
+            requests_sent: requests.requests_sent,
+            requests_passed_on: requests.requests_passed_on,
+            requests_accepted: requests.requests_accepted,
+            requests_rejected: requests.requests_rejected,
             ..Status::default()
         }
     });

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use margay_core::names::NamesSnapshot;
-use margay_resolver::serve_host;
+use margay_resolver::{Searches, serve_host};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 
@@ -32,10 +32,11 @@ impl HostResolver {
         })
     }
 
-    /// Answers from `names`, whichever snapshot is the latest, for as long as the runtime lives.
-    pub fn serve(self, names: Arc<ArcSwap<NamesSnapshot>>) {
+    /// Answers from `names`, whichever snapshot is the latest, for as long as the runtime lives, and has
+    /// services sought by `searches`.
+    pub fn serve(self, names: Arc<ArcSwap<NamesSnapshot>>, searches: Searches) {
         tokio::spawn(async move {
-            if let Err(error) = serve_host(names, self.udp, self.tcp).await {
+            if let Err(error) = serve_host(names, searches, self.udp, self.tcp).await {
                 tracing::error!(%error, "the host's own resolver ended; restart the daemon");
             }
         });

@@ -8,6 +8,7 @@ use crate::world::{ENDPOINTS_MAX, World};
 use anyhow::Result;
 use margay_core::drop_reason::DropReason;
 use margay_core::lifecycle::Stage;
+use margay_core::router::Requests;
 use margay_core::router::view::{InstanceView, Sizes};
 use margay_datapath::host_link::LinkDrop;
 use page::Page;
@@ -34,6 +35,7 @@ struct Readings {
     core_drops: BTreeMap<DropReason, u64>,
     kernel_drops: BTreeMap<DropReason, u64>,
     link_drops: Vec<(LinkDrop, u64)>,
+    requests: Requests,
     /// Name, explanation and value.
     dns: Vec<(&'static str, &'static str, u64)>,
     /// By process, in bytes.
@@ -52,6 +54,7 @@ impl Readings {
                 endpoints: endpoints.len() as u64,
                 upcalls: upcalls.sum(),
                 core_drops: router.drops().collect(),
+                requests: router.requests(),
                 kernel_drops: datapath.drop_counts()?.into_iter().collect(),
                 ..Readings::default()
             })
@@ -152,6 +155,9 @@ impl Collector for Readings {
         self.instances(&mut page)?;
         let help = "First packets that the kernel handed up for the instances of now";
         page.gauge("margay_upcalls", help, self.upcalls)?;
+        for (name, help, count) in self.requests.named() {
+            page.counter(&format!("margay_{name}"), help, count)?;
+        }
         for (name, help, count) in &self.dns {
             let name = format!("margay_dns_{name}");
             page.counter(&name, help.trim_end_matches('.'), *count)?;
@@ -186,6 +192,10 @@ mod tests {
             restarts: BTreeMap::from([("2.web".to_owned(), 4)]),
             dns: vec![("queries_udp", "Datagrams received.", 12)],
             memory: vec![("daemon", 4096)],
+            requests: Requests {
+                requests_passed_on: 5,
+                ..Requests::default()
+            },
             ..Readings::default()
         }
     }
@@ -211,6 +221,7 @@ mod tests {
             "# TYPE margay_dns_queries_udp counter",
             "margay_dns_queries_udp_total 12",
             "margay_instances{state=\"ready\"} 0",
+            "margay_requests_passed_on_total 5",
             "margay_instance_restarts_total{instance=\"2.web\"} 4",
             "margay_resident_memory_bytes{process=\"daemon\"} 4096",
             "margay_table_entries_max{table=\"endpoints\"} 4096",

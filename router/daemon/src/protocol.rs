@@ -210,6 +210,14 @@ pub struct Status {
     pub upcalls: u64,
     /// DNS questions since the daemon started.
     pub dns_queries: u64,
+    /// Flows of instances here that another host's router was asked for.
+    pub requests_sent: u64,
+    /// First packets of other hosts that were passed on to the next router.
+    pub requests_passed_on: u64,
+    /// Flows of other hosts that instances here took.
+    pub requests_accepted: u64,
+    /// Requests of other hosts that were refused here.
+    pub requests_rejected: u64,
 }
 
 /// A flow as `flows` shows it.
@@ -239,6 +247,9 @@ pub struct FlowRow {
     pub state: String,
     /// Since it was opened, in milliseconds.
     pub age_ms: u64,
+    /// How many routers between the two hosts passed its first packet on.
+    #[serde(default)]
+    pub hops: u8,
 }
 
 /// Where `exec` enters an instance.

@@ -120,6 +120,7 @@ pub fn flow_table() -> Table {
         "BYTES",
         "STATE",
         "AGE",
+        "HOPS",
     ])
 }
 
@@ -140,6 +141,7 @@ pub fn flow(row: &FlowRow) -> Vec<String> {
         format!("{}/{}", row.bytes, row.reply_bytes),
         row.state.clone(),
         format!("{}.{:01} s", row.age_ms / 1000, row.age_ms % 1000 / 100),
+        row.hops.to_string(),
     ]
 }
 

@@ -55,7 +55,9 @@ pub fn answer(
     for kind in kinds {
         let name = asked.clone();
         let question = Question { name, kind };
-        match margay_core::names::answer(names, caller, &question, fresh_draw()) {
+        let answer = margay_core::names::answer(names, caller, &question, fresh_draw());
+        // Who asks by hand reads what is known, and sees by `margay explain` that it is sought.
+        match answer.at_once().0 {
             found @ (Answer::V4(_) | Answer::V6(_)) => addresses.extend(found.records()),
             Answer::NoData(_, error) => problem = error.map(|error| error.text),
             Answer::NameError(_, error) | Answer::Refused(error) => problem = Some(error.text),

@@ -11,6 +11,7 @@ use margay_core::router::Router;
 use margay_datapath::datapath::Datapath;
 use margay_datapath::flow_maps::FlowError;
 use margay_datapath::tap::{TAP_QUEUE_FRAMES, UpcallTap};
+use margay_resolver::Searches;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -120,6 +121,8 @@ pub struct RouterThread {
     pub hosts: Option<Hosts>,
     /// Where DNS reads names.
     pub names: Arc<ArcSwap<NamesSnapshot>>,
+    /// Where questions wait for names.
+    pub searches: Searches,
     /// Where those who watch flows listen.
     pub flow_events: FlowEvents,
     /// Effects that take time, those of one step together. Unbounded as a type, bounded in fact: core
@@ -332,6 +335,7 @@ impl Running {
             datapath,
             tap,
             names,
+            searches,
             flow_events,
             hosts,
             ..
@@ -387,7 +391,10 @@ impl Running {
                 }
             }
             Output::SetEpoch { cell, epoch } => datapath.set_epoch(cell, epoch),
-            Output::PublishNames(snapshot) => names.store(snapshot),
+            Output::PublishNames(snapshot) => {
+                names.store(snapshot);
+                searches.names_published();
+            }
             Output::Observed(event) => flow_events.tell(*event, datapath),
             // Whatever came before it was carried out by this very thread.
             Output::Withdraw { instance } => self.inputs.push_back(Input::Withdrawn { instance }),

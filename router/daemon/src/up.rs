@@ -25,7 +25,7 @@ use margay_datapath::device;
 use margay_datapath::device_watch::{DeviceEvent, DeviceWatch};
 use margay_datapath::requirements::{self, Requirements};
 use margay_keeper::EventStream;
-use margay_resolver::{Outside, Resolver};
+use margay_resolver::{Outside, Resolver, Searches};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -104,7 +104,9 @@ async fn run_claimed(
         cgroup,
     } = adoption::adopt(&directories, &cgroup_root, &options).await?;
     let names = Arc::new(ArcSwap::from_pointee(NamesSnapshot::default()));
-    let resolver = Resolver::spawn_forwarding(names.clone(), outside_of(&options));
+    let searches = Searches::default();
+    let outside = outside_of(&options);
+    let resolver = Resolver::spawn_forwarding(names.clone(), outside, searches.clone());
     let resolver = resolver.context("cannot start the resolver")?;
     let (slow, outputs) = mpsc::unbounded_channel();
     let (errands, errands_wanted) = mpsc::unbounded_channel();
@@ -119,12 +121,15 @@ async fn run_claimed(
         datapath,
         tap,
         names: names.clone(),
+        searches: searches.clone(),
         slow,
     };
 
     // The router thread starts last, so that no first packet is decided before all is adopted; the
     // effects of its first decisions wait for the supervisor in their channel.
     let (router, router_thread) = thread.spawn(Input::Recover(recovery))?;
+    let told = router.clone();
+    searches.begin(move |service| told.input(Input::Wanted { service }));
     let flow_log = flow_log::spawn(logged, directories.flow_log(), options.flow_log)
         .context("cannot start the flow log")?;
     let watchers = Watchers::new(watched, router.clone(), options.flow_log.interest());
@@ -157,7 +162,7 @@ async fn run_claimed(
     adopt_instances(&world, &mut supervisor, &found).await?;
     tokio::spawn(supervisor.run());
     tokio::spawn(run_errands(world.clone(), errands_wanted));
-    work_beside(&world, metrics_listener, host_resolver);
+    work_beside(&world, metrics_listener, host_resolver, searches);
     let ending = serve_until_told(&world, events).await?;
     router.stop();
     end_threads(router_thread, flow_log)?;
@@ -195,6 +200,7 @@ fn work_beside(
     world: &Arc<World>,
     metrics: Option<TcpListener>,
     host_resolver: Option<HostResolver>,
+    searches: Searches,
 ) {
     let making = world.clone();
     tokio::spawn(async move { making.networks.keep_spares(&making).await });
@@ -202,7 +208,7 @@ fn work_beside(
         tokio::spawn(metrics::server::serve(world.clone(), listener));
     }
     if let Some(host_resolver) = host_resolver {
-        host_resolver.serve(world.names.clone());
+        host_resolver.serve(world.names.clone(), searches);
     }
 }
 

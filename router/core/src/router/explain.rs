@@ -1,5 +1,6 @@
 //! Why a flow goes where it goes: the walk of its first packet, written down.
 
+mod elsewhere;
 mod following;
 mod leaving;
 mod refusal;
@@ -18,6 +19,7 @@ use crate::id::InstanceId;
 use crate::moment::Moment;
 use crate::names::NamesSnapshot;
 use crate::port::{FlowReading, FlowSlots};
+use elsewhere::passed_on;
 use following::{Followed, nowhere};
 use leaving::leaving;
 use refusal::undo_drain;
@@ -67,7 +69,7 @@ impl Router {
                 name,
                 port,
                 protocol,
-            } => match self.follow_name(caller, name, names, &mut steps) {
+            } => match self.follow_name(caller, name, names, &mut steps, now) {
                 Followed::To(to) => (to, port, protocol, None),
                 Followed::Unanswered(to, unanswered) => (to, port, protocol, Some(unanswered)),
                 Followed::Outside => return Ok(leaving(target, caller, None, steps)),
@@ -178,6 +180,7 @@ impl Router {
             }
             Err(reason) => {
                 let next = walk.refused(reason);
+                walk.search(reason, now);
                 let packet = told(reason, key.protocol)
                     .map_or("nothing: it waits in vain", |told| told.seen());
                 let verdict = Verdict::Refused {
@@ -257,6 +260,7 @@ impl Router {
             Step::passed("opened", opened),
             Step::passed("server", self.why(flow, &server)),
         ];
+        let steps = steps.into_iter().chain(passed_on(flow.hops)).collect();
         Explanation {
             caller: client,
             target: target.to_string(),

@@ -2,6 +2,7 @@
 
 use crate::composition::Egress;
 use crate::explanation::{Explanation, Step, Target, Verdict};
+use crate::moment::Moment;
 use crate::name::{AutomatonName, InstanceName, ZONE};
 use crate::names::{Answer, NamesSnapshot, Question, QuestionKind, answer};
 use crate::router::Router;
@@ -36,6 +37,7 @@ impl Router {
         name: &str,
         names: &NamesSnapshot,
         steps: &mut Vec<Step>,
+        now: Moment,
     ) -> Followed {
         let question = Question {
             name: name.to_owned(),
@@ -43,6 +45,8 @@ impl Router {
         };
         let draw = self.random.clone().next_u64();
         let answer = answer(names, caller.plan.instance, &question, draw);
+        let (answer, sought) = answer.at_once();
+        let is_absent = matches!(answer, Answer::NoData(_, Some(_)));
         let (told, why) = match answer {
             Answer::V4(addresses) => {
                 let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
@@ -64,6 +68,10 @@ impl Router {
             ),
         };
         steps.push(Step::refused("name", format!("{told}: {why}")));
+        if sought.is_some() || is_absent {
+            let meant = Meant::by(name).map(|meant| meant.automaton);
+            steps.extend(meant.and_then(|meant| self.search_step(&meant, now)));
+        }
         let next = self.advice(caller, name);
         let unanswered = Unanswered { told, next };
         match self.any_address_of(name) {

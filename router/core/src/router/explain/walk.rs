@@ -70,6 +70,15 @@ impl<'a> Walk<'a> {
         let Some(instance) = holder.instance else {
             return format!("{ip} is the service {} itself", holder.automaton);
         };
+        if let Some(remote) = self.router.peers.instance(instance) {
+            return format!(
+                "{ip} is {} of {}@{}, on host {}",
+                remote.name,
+                remote.composition,
+                remote.version,
+                remote.host.short()
+            );
+        }
         match self.router.instances.get(&instance) {
             Some(instance) => format!(
                 "{ip} is {} of {}@{}, {}",
@@ -176,7 +185,7 @@ impl<'a> Walk<'a> {
 
     /// The called instance as an operator knows it.
     pub(super) fn called_instance(&self) -> String {
-        let alive = |id: InstanceId| self.router.instances.contains_key(&id);
+        let alive = |id: InstanceId| self.router.automaton_of(id).is_some();
         match self.called {
             Some(holder) if holder.instance.is_none_or(alive) => self.router.name_of_holder(holder),
             _ => self.key.destination.ip().to_string(),
@@ -211,11 +220,13 @@ impl<'a> Witness<'a> for Walk<'a> {
             Point::Permission => Step::passed("permission", self.permission()),
             Point::Rule(service, rule) => {
                 self.service = Some(service);
+                let elsewhere = self.router.elsewhere(&service.name);
                 let text = rule_text(&self.called_automaton(), rule);
-                match rule.rule.action {
+                self.steps.push(match rule.rule.action {
                     Action::Demux => Step::passed("rule", text),
                     Action::Drop | Action::Forward(_) => Step::refused("rule", text),
-                }
+                });
+                return self.steps.extend(elsewhere);
             }
             Point::Server(server, choice) => Step::passed("server", self.server(server, choice)),
         };

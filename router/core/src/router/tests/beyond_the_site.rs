@@ -40,7 +40,7 @@ on = ["b"]
 
 const HOSTS: [char; 6] = ['a', 'b', 'c', 'g', 'h', 'i'];
 
-fn host(name: char) -> HostId {
+pub(super) fn host(name: char) -> HostId {
     HostId::from_bytes([name as u8; 32])
 }
 
