@@ -334,8 +334,6 @@ impl Running {
         let RouterThread {
             datapath,
             tap,
-            names,
-            searches,
             flow_events,
             hosts,
             ..
@@ -391,10 +389,7 @@ impl Running {
                 }
             }
             Output::SetEpoch { cell, epoch } => datapath.set_epoch(cell, epoch),
-            Output::PublishNames(snapshot) => {
-                names.store(snapshot);
-                searches.names_published();
-            }
+            Output::PublishNames(snapshot) => self.publish(snapshot),
             Output::Observed(event) => flow_events.tell(*event, datapath),
             // Whatever came before it was carried out by this very thread.
             Output::Withdraw { instance } => self.inputs.push_back(Input::Withdrawn { instance }),
@@ -405,6 +400,11 @@ impl Running {
             | Output::Told { .. } => tell_others(hosts.as_mut(), output),
             takes_time => self.slow.push(takes_time),
         }
+    }
+
+    fn publish(&self, names: Arc<NamesSnapshot>) {
+        self.thread.names.store(names);
+        self.thread.searches.names_published();
     }
 
     fn refuse_unless(&mut self, taken: Result<(), FlowError>, entries: &FlowEntries) {

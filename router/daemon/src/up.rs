@@ -25,7 +25,7 @@ use margay_datapath::device;
 use margay_datapath::device_watch::{DeviceEvent, DeviceWatch};
 use margay_datapath::requirements::{self, Requirements};
 use margay_keeper::EventStream;
-use margay_resolver::{Outside, Resolver, Searches};
+use margay_resolver::{Outside, Resolver, ResolverHandle, Searches};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -105,9 +105,7 @@ async fn run_claimed(
     } = adoption::adopt(&directories, &cgroup_root, &options).await?;
     let names = Arc::new(ArcSwap::from_pointee(NamesSnapshot::default()));
     let searches = Searches::default();
-    let outside = outside_of(&options);
-    let resolver = Resolver::spawn_forwarding(names.clone(), outside, searches.clone());
-    let resolver = resolver.context("cannot start the resolver")?;
+    let resolver = start_resolver(&names, &options, &searches)?;
     let (slow, outputs) = mpsc::unbounded_channel();
     let (errands, errands_wanted) = mpsc::unbounded_channel();
     let recovery = adoption::recovery(&found, &mut datapath)?;
@@ -128,8 +126,7 @@ async fn run_claimed(
     // The router thread starts last, so that no first packet is decided before all is adopted; the
     // effects of its first decisions wait for the supervisor in their channel.
     let (router, router_thread) = thread.spawn(Input::Recover(recovery))?;
-    let told = router.clone();
-    searches.begin(move |service| told.input(Input::Wanted { service }));
+    seek_by(&router, &searches);
     let flow_log = flow_log::spawn(logged, directories.flow_log(), options.flow_log)
         .context("cannot start the flow log")?;
     let watchers = Watchers::new(watched, router.clone(), options.flow_log.interest());
@@ -215,6 +212,22 @@ fn work_beside(
 /// Each flow takes a slot for either direction.
 pub fn slots_max(options: &UpOptions) -> u32 {
     options.flows_max.saturating_mul(2)
+}
+
+fn start_resolver(
+    names: &Arc<ArcSwap<NamesSnapshot>>,
+    options: &UpOptions,
+    searches: &Searches,
+) -> Result<ResolverHandle> {
+    let outside = outside_of(options);
+    let resolver = Resolver::spawn_forwarding(names.clone(), outside, searches.clone());
+    resolver.context("cannot start the resolver")
+}
+
+/// Lets questions wait from now on, and tells the Router what they are for.
+fn seek_by(router: &RouterHandle, searches: &Searches) {
+    let router = router.clone();
+    searches.begin(move |service| router.input(Input::Wanted { service }));
 }
 
 /// Whom names of other zones are asked of: the host's own servers, and never ourselves.

@@ -261,7 +261,6 @@ impl World {
                 assert!(found, "what is sent back finds its flow");
             }
             Output::Observed(event) => self.observed(event),
-            Output::ReadProcessors(_) if self.processors_hang => {}
             Output::ReadFlows(_) | Output::ReadProcessors(_) => self.read(output),
             Output::KillProcess { instance } => {
                 let instance = *instance;
@@ -301,6 +300,7 @@ impl World {
                 });
                 Input::FlowsRead(read.collect())
             }
+            Output::ReadProcessors(_) if self.processors_hang => return,
             Output::ReadProcessors(instances) => {
                 let used = |id: &InstanceId| Some((*id, *self.processors.get(id)?));
                 Input::ProcessorsRead(instances.iter().filter_map(used).collect())
