@@ -11,6 +11,7 @@
 //! the same answer.
 
 mod accepting;
+mod agreed;
 mod asking;
 mod requests;
 

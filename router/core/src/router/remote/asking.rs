@@ -2,8 +2,7 @@
 
 use super::super::Router;
 use super::super::first_packet::answer;
-use super::between;
-use crate::choice::{Absence, Choice};
+use super::agreed::Agreed;
 use crate::drop_reason::DropReason;
 use crate::flow_key::FlowKey;
 use crate::flow_table::OpenRequest;
@@ -12,7 +11,7 @@ use crate::id::{EndpointIndex, InstanceId};
 use crate::moment::Moment;
 use crate::packet::{self, Packet};
 use crate::port::{Frame, Output};
-use crate::service_frame::{Accept, Attempt, FrameKind, PACKET_BYTES_MAX, Request};
+use crate::service_frame::{Attempt, FrameKind, PACKET_BYTES_MAX, Request};
 use rand::RngCore;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,7 +23,7 @@ pub(in crate::router) const PENDING_MAX: usize = 1_024;
 pub(in crate::router) const PENDING_PER_INSTANCE_MAX: usize = 128;
 
 /// Packets of one flow that wait: a first one and what a client sends before it has an answer.
-const HELD_MAX: usize = 4;
+pub(super) const HELD_MAX: usize = 4;
 
 /// How long an answer may take before it is asked for again; twice as long each time.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
@@ -32,59 +31,20 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// How often is asked: after four seconds in all the client is told.
 const ASKED_MAX: u32 = 4;
 
-/// How long an accepted flow waits for a link to its server's host: several round trips of a handshake
-/// around the world. With all the time for asking it is less than the server's host remembers it.
-const LINK_WITHIN: Duration = Duration::from_secs(3);
-
-/// Answers of a server that wait for that link, of one flow: as many as packets of its client.
-const REPLIES_MAX: usize = HELD_MAX;
-
 /// A flow that waits.
 #[derive(Debug)]
 pub(in crate::router) struct Waiting {
-    attempt: Attempt,
+    pub(super) attempt: Attempt,
     to: HostId,
-    endpoint: EndpointIndex,
-    open: OpenRequest,
+    pub(super) endpoint: EndpointIndex,
+    pub(super) open: OpenRequest,
     ask: Request,
     /// The first packet and those that followed it.
-    held: Vec<Frame>,
+    pub(super) held: Vec<Frame>,
     /// What the server's host answered, while no link to that host stands.
-    agreed: Option<Agreed>,
+    pub(super) agreed: Option<Agreed>,
     asked: u32,
-    due: Moment,
-}
-
-/// An answer that waits for a link to the server's host.
-#[derive(Debug)]
-struct Agreed {
-    accept: Accept,
-    /// What the server has sent so far.
-    replies: Vec<Vec<u8>>,
-}
-
-impl Agreed {
-    fn new(accept: Accept) -> Self {
-        let mut agreed = Agreed {
-            accept,
-            replies: Vec::new(),
-        };
-        let first = agreed.accept.reply.take();
-        agreed.take(first);
-        agreed
-    }
-
-    /// Keeps a reply once; tells whether there was room.
-    fn take(&mut self, reply: Option<Vec<u8>>) -> bool {
-        let Some(reply) = reply.filter(|reply| !self.replies.contains(reply)) else {
-            return true;
-        };
-        let has_room = self.replies.len() < REPLIES_MAX;
-        if has_room {
-            self.replies.push(reply);
-        }
-        has_room
-    }
+    pub(super) due: Moment,
 }
 
 impl Waiting {
@@ -109,13 +69,13 @@ impl Pending {
         self.due.first().map(|(due, _)| *due)
     }
 
-    fn insert(&mut self, waiting: Waiting) {
+    pub(super) fn insert(&mut self, waiting: Waiting) {
         self.by_attempt.insert(waiting.attempt, waiting.open.key);
         self.due.insert((waiting.due, waiting.attempt));
         self.flows.insert(waiting.open.key, waiting);
     }
 
-    fn remove(&mut self, attempt: Attempt) -> Option<Waiting> {
+    pub(super) fn remove(&mut self, attempt: Attempt) -> Option<Waiting> {
         let waiting = self.flows.remove(&self.by_attempt.remove(&attempt)?)?;
         self.due.remove(&(waiting.due, attempt));
         Some(waiting)
@@ -131,7 +91,7 @@ impl Pending {
         (!taken).then_some(()).ok_or(DropReason::NoPortLeft)
     }
 
-    fn waiting_for(&self, host: &HostId) -> Vec<Attempt> {
+    pub(super) fn waiting_for(&self, host: &HostId) -> Vec<Attempt> {
         let flows = self.flows.values();
         let there = flows.filter(|waiting| waiting.waits_for() == *host);
         there.map(|waiting| waiting.attempt).collect()
@@ -272,144 +232,6 @@ impl Router {
         }
     }
 
-    /// A server's host takes the flow: goes on with it, at once or when a link to that host stands.
-    pub(in crate::router) fn accepted(
-        &mut self,
-        attempt: Attempt,
-        accept: Accept,
-        now: Moment,
-    ) -> Result<(), DropReason> {
-        let Some(mut waiting) = self.pending.remove(attempt) else {
-            return self.accepted_again(attempt, accept);
-        };
-        if let Some(agreed) = &mut waiting.agreed {
-            let is_same =
-                agreed.accept.server == accept.server && agreed.accept.host == accept.host;
-            let kept = is_same && agreed.take(accept.reply);
-            self.pending.insert(waiting);
-            return kept.then_some(()).ok_or(DropReason::HeldPackets);
-        }
-        let is_reached = self.peers.is_known(&accept.host);
-        let agreed = Agreed::new(accept);
-        if is_reached {
-            return self.go_direct(waiting, agreed, now);
-        }
-        waiting.due = now + LINK_WITHIN;
-        waiting.agreed = Some(agreed);
-        self.pending.insert(waiting);
-        Ok(())
-    }
-
-    /// Goes on with the flows that waited for a link to their server's host.
-    pub(in crate::router) fn link_stands(&mut self, host: &HostId, now: Moment) {
-        for attempt in self.pending.waiting_for(host) {
-            let Some(mut waiting) = self.pending.remove(attempt) else {
-                continue;
-            };
-            let gone_on = match waiting.agreed.take() {
-                Some(agreed) => self.go_direct(waiting, agreed, now),
-                None => {
-                    self.pending.insert(waiting);
-                    Ok(())
-                }
-            };
-            if let Err(reason) = gone_on {
-                self.drops.count(reason);
-            }
-        }
-    }
-
-    /// Opens a flow as its server's host took it, delivers what the server answered, and sends what
-    /// waited.
-    fn go_direct(
-        &mut self,
-        waiting: Waiting,
-        agreed: Agreed,
-        now: Moment,
-    ) -> Result<(), DropReason> {
-        let Agreed { accept, replies } = agreed;
-        let opened = self.agree(&waiting, &accept);
-        let opened = opened.and_then(|open| self.flows.open_as_agreed(open, now).map(|()| open));
-        let open = match opened {
-            Ok(open) => open,
-            Err(reason) => {
-                self.refuse(waiting, reason, now);
-                return Ok(());
-            }
-        };
-        self.drain_flows();
-        self.send_frame(accept.host, waiting.attempt, FrameKind::Acknowledge);
-        let mut delivered = Ok(());
-        for reply in replies {
-            delivered = delivered.and(self.deliver_reply(&open, waiting.endpoint, &reply));
-        }
-        // The server has the first one already.
-        for frame in waiting.held.into_iter().skip(1) {
-            self.outputs.push_back(Output::Forward(frame));
-        }
-        delivered
-    }
-
-    /// What both sides agreed on: as it was asked for, or another instance.
-    fn agree(&mut self, waiting: &Waiting, accept: &Accept) -> Result<OpenRequest, DropReason> {
-        let server = self.party_at(accept.server, accept.host);
-        let mut open = OpenRequest {
-            server: server.ok_or(DropReason::NoLocation)?,
-            hops: between(&accept.hops),
-            ..waiting.open
-        };
-        if accept.server != waiting.open.server.instance {
-            if accept.address.is_ipv4() != open.delivered.destination.is_ipv4() {
-                return Err(DropReason::NotUnderstoodFrame);
-            }
-            open.delivered.destination.set_ip(accept.address);
-            open.choice = match open.choice {
-                Choice::Called => Choice::Sibling(Absence::NotReady),
-                other => other,
-            };
-        }
-        Ok(open)
-    }
-
-    /// The acknowledgement was lost, or more replies were on their way before it.
-    fn accepted_again(&mut self, attempt: Attempt, accept: Accept) -> Result<(), DropReason> {
-        let reply = accept
-            .reply
-            .as_deref()
-            .ok_or(DropReason::NotUnderstoodFrame)?;
-        let key = Packet::parse(reply)?.key;
-        let flow = self
-            .flows
-            .find(&key)
-            .ok_or(DropReason::NotUnderstoodFrame)?;
-        if flow.entries.reverse.key != key || flow.entries.server != accept.server {
-            return Err(DropReason::NotUnderstoodFrame);
-        }
-        let (client, delivered) = (flow.entries.client, flow.entries.reverse.delivered);
-        let network = self.instances.get(&client).and_then(|it| it.network);
-        let endpoint = network.ok_or(DropReason::NoLocation)?.endpoint;
-        let packet = packet::address_to(reply, delivered);
-        let packet = packet.ok_or(DropReason::NotUnderstoodFrame)?;
-        self.outputs.push_back(Output::Inject { endpoint, packet });
-        self.send_frame(accept.host, attempt, FrameKind::Acknowledge);
-        Ok(())
-    }
-
-    fn deliver_reply(
-        &mut self,
-        open: &OpenRequest,
-        endpoint: EndpointIndex,
-        reply: &[u8],
-    ) -> Result<(), DropReason> {
-        if Packet::parse(reply)?.key != open.delivered.reversed() {
-            return Err(DropReason::NotUnderstoodFrame);
-        }
-        let packet = packet::address_to(reply, open.key.reversed());
-        let packet = packet.ok_or(DropReason::NotUnderstoodFrame)?;
-        self.outputs.push_back(Output::Inject { endpoint, packet });
-        Ok(())
-    }
-
     /// The asked host takes the flow not, nor does anybody that it knows.
     pub(in crate::router) fn rejected(
         &mut self,
@@ -427,7 +249,7 @@ impl Router {
         Ok(())
     }
 
-    fn refuse(&mut self, waiting: Waiting, reason: DropReason, now: Moment) {
+    pub(super) fn refuse(&mut self, waiting: Waiting, reason: DropReason, now: Moment) {
         let (client, endpoint) = (waiting.open.client.instance, waiting.endpoint);
         self.drops.count(reason);
         self.observe_refusal(Some(client), Some(waiting.open.key), reason, now);
