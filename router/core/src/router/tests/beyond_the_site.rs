@@ -444,3 +444,38 @@ fn what_is_found_has_a_place_before_its_host_is_reached() {
     });
     assert!(placed, "its cell is durable before a flow names it");
 }
+
+#[test]
+fn kernel_decides_among_near_instances_and_asks_again_when_they_are_gone() {
+    let shop = SHOP.replace("on = [\"b\", \"b\", \"c\"]", "on = [\"a\", \"b\", \"b\"]");
+    let shop = shop.replace("version = 1", "version = 2");
+    let mut far = Far::with_the_shop();
+    for name in ['a', 'b'] {
+        far.at(name).apply(&shop).unwrap();
+    }
+    far.tell('a', 'b', |_| Some(('g', Known::LookedUp)));
+    let near = far.at('a').newest("1.web").unwrap();
+    let named = far.names();
+    assert_eq!(named, ["1.web"], "near first, in DNS");
+    far.at('a').log.clear();
+
+    let to = far.at('a').called("1.web");
+    let server = far.at('a').call("1.shopper", 4_000, to, Kind::Syn(80));
+    assert_eq!(server.as_deref(), Some("1.web"));
+    let rings = far.at('a').log.iter().filter_map(|output| match output {
+        Output::OpenAggregate(aggregate) => Some(aggregate.ring.len()),
+        _ => None,
+    });
+    assert_eq!(rings.collect::<Vec<_>>(), [1], "near first, in the kernel");
+
+    far.at('a').log.clear();
+    far.at('a').tell(Input::ProcessExited {
+        instance: near,
+        status: "exit 1".into(),
+        restart_after: Some(Duration::from_secs(1)),
+    });
+    let ended = far.at('a').log.iter();
+    let ended = ended.filter(|output| matches!(output, Output::SetEpoch { .. }));
+    assert_eq!(ended.count(), 1, "the kernel asks again");
+    assert!(!far.names().contains(&"1.web".to_owned()));
+}
