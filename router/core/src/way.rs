@@ -1,7 +1,7 @@
 //! Ways: where packets come from and where they go, here or on another host.
 
 use crate::id::LocationIndex;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// Where a location cell leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,24 +15,19 @@ pub enum Way {
 }
 
 /// How another host is reached.
+///
+/// Packets go in UDP datagrams, across whatever lies between. A neighbour is handed them as they are,
+/// except that by an IPv4 address no host is handed IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Path {
-    /// As they are, to a neighbour on the link of a device, in the family of its address.
-    Plain {
-        /// The device.
-        ifindex: u32,
-        /// The neighbour.
-        via: IpAddr,
-    },
-    /// In UDP datagrams, across whatever lies between.
-    Encapsulated {
-        /// The device that they leave by.
-        ifindex: u32,
-        /// From where, as the other host sees it.
-        source: SocketAddr,
-        /// To where.
-        destination: SocketAddr,
-    },
+pub struct Path {
+    /// The device that they leave by.
+    pub ifindex: u32,
+    /// Whether the host is a neighbour on the device's link.
+    pub on_link: bool,
+    /// Where datagrams come from, as the other host sees it.
+    pub source: SocketAddr,
+    /// Where datagrams go, by the address of the neighbour.
+    pub destination: SocketAddr,
 }
 
 /// Who alone may send the packets of one direction of a flow.

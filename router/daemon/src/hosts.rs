@@ -250,13 +250,12 @@ impl Hosts {
         let Some(linked) = linked.filter(|linked| linked.address == address) else {
             return;
         };
-        let (Path::Plain { ifindex, .. } | Path::Encapsulated { ifindex, .. }) = path;
-        if !self.devices.contains(&ifindex) {
-            if let Err(error) = datapath.attach_underlay(ifindex) {
+        if !self.devices.contains(&path.ifindex) {
+            if let Err(error) = datapath.attach_underlay(path.ifindex) {
                 tracing::error!(%error, host = host.short(), "no packets go to this host");
                 return;
             }
-            self.devices.insert(ifindex);
+            self.devices.insert(path.ifindex);
         }
         linked.path = Some(path);
         self.near

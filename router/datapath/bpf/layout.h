@@ -9,7 +9,7 @@
 
 #include <linux/types.h>
 
-#define LAYOUT_VERSION 5
+#define LAYOUT_VERSION 6
 
 /* An IPv6 address, or an IPv4 address as ::ffff:a.b.c.d. */
 union address {
@@ -107,7 +107,7 @@ _Static_assert(sizeof(struct location_cell) == 8, "location_cell");
 enum location_kind {
 	LOCATION_NOWHERE = 0,
 	LOCATION_LOCAL = 1,	/* the peer of a veth on this host */
-	LOCATION_PLAIN = 2,	/* another host on the link of a device */
+	LOCATION_NEIGHBOUR = 2,	/* another host on the link of a device: as it is, or by UDP */
 	LOCATION_ENCAPSULATED = 3, /* another host, by UDP */
 };
 
@@ -120,7 +120,7 @@ enum location_kind {
 struct location_row {
 	__u32 kind;		/* enum location_kind */
 	__u32 ifindex;		/* the device that packets leave by */
-	union address to;	/* plain: the neighbour; by UDP: where datagrams go */
+	union address to;	/* the neighbour; by UDP: where datagrams go */
 	union address from;	/* by UDP: where they come from */
 	__u16 to_port;		/* by UDP; network byte order */
 	__u16 from_port;	/* by UDP; network byte order */

@@ -16,6 +16,15 @@ const volatile __u16 network_prefix[3];	/* network byte order: the first 48 bits
 #define AF_INET 2
 #define AF_INET6 10
 
+/* Whether packets to a host, and from it, go as they are: the kernel hands no IPv6 to
+ * a neighbour by IPv4.
+ */
+static __always_inline int goes_plain(const struct __sk_buff *skb, const struct location_row *way)
+{
+	return way->kind == LOCATION_NEIGHBOUR &&
+	       (skb->protocol == bpf_htons(ETH_P_IP) || !address_is_ipv4(&way->to));
+}
+
 /* As it is, to a neighbour, whose family may be another than the packet's. */
 static __always_inline int send_plain(const struct location_row *way)
 {
@@ -33,7 +42,7 @@ static __always_inline int send_plain(const struct location_row *way)
 
 static __noinline int send_to_peer(struct __sk_buff *skb, struct location_row *way)
 {
-	if (way->kind == LOCATION_PLAIN)
+	if (goes_plain(skb, way))
 		return send_plain(way);
 	if (encapsulate(skb, way) != ENCAPSULATED)
 		return drop(DROP_REWRITE_FAILED);
@@ -52,8 +61,8 @@ static __always_inline int is_virtual(const union address *address)
 	       head[2] == network_prefix[2] && head[0];
 }
 
-/* Whether the packet came from the host that a flow's packets come from, and the
- * way that they take.
+/* Whether the packet came from the host that a flow's packets come from, by a way
+ * that leads there.
  */
 static __always_inline int is_from_peer(struct __sk_buff *skb, const struct slot *slot,
 					const struct outer *outer)
@@ -70,12 +79,11 @@ static __always_inline int is_from_peer(struct __sk_buff *skb, const struct slot
 		return 0;
 	row = *(volatile __u32 *)&cell->row;
 	way = bpf_map_lookup_elem(&location_rows, &row);
-	if (!way)
+	if (!way || way->kind < LOCATION_NEIGHBOUR)
 		return 0;
 	if (!outer->len)
-		return way->kind == LOCATION_PLAIN && way->ifindex == skb->ifindex;
-	return way->kind == LOCATION_ENCAPSULATED && way->to_port == outer->from_port &&
-	       way->to.halves[0] == outer->from.halves[0] &&
+		return goes_plain(skb, way) && way->ifindex == skb->ifindex;
+	return way->to_port == outer->from_port && way->to.halves[0] == outer->from.halves[0] &&
 	       way->to.halves[1] == outer->from.halves[1];
 }
 

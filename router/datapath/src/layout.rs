@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
 /// `LAYOUT_VERSION` of `bpf/layout.h`.
-pub(crate) const LAYOUT_VERSION: u32 = 5;
+pub(crate) const LAYOUT_VERSION: u32 = 6;
 
 /// `SLOT_FORWARD`: client to server.
 pub(crate) const SLOT_FORWARD: u32 = 1 << 0;
@@ -41,8 +41,8 @@ pub(crate) const EPOCH_CELLS: u32 = 4096;
 pub(crate) const LOCATION_NOWHERE: u32 = 0;
 /// `LOCATION_LOCAL`: the peer of a veth on this host.
 pub(crate) const LOCATION_LOCAL: u32 = 1;
-/// `LOCATION_PLAIN`: another host on the link of a device.
-pub(crate) const LOCATION_PLAIN: u32 = 2;
+/// `LOCATION_NEIGHBOUR`: another host on the link of a device.
+pub(crate) const LOCATION_NEIGHBOUR: u32 = 2;
 /// `LOCATION_ENCAPSULATED`: another host, by UDP.
 pub(crate) const LOCATION_ENCAPSULATED: u32 = 3;
 

@@ -1,6 +1,6 @@
 //! Where identities are: cells that name immutable rows, so that a move is one atomic store.
 
-use crate::layout::{LOCATION_ENCAPSULATED, LOCATION_LOCAL, LOCATION_NOWHERE, LOCATION_PLAIN};
+use crate::layout::{LOCATION_ENCAPSULATED, LOCATION_LOCAL, LOCATION_NEIGHBOUR, LOCATION_NOWHERE};
 use crate::layout::{LocationCell, LocationRow};
 use crate::mapped_array::MappedArray;
 use margay_core::id::LocationIndex;
@@ -112,12 +112,9 @@ impl Locations {
         let (destination, source) = row.ends();
         match row.kind.load(Relaxed) {
             LOCATION_LOCAL => Way::Device(ifindex),
-            LOCATION_PLAIN => Way::Peer(Path::Plain {
+            kind @ (LOCATION_NEIGHBOUR | LOCATION_ENCAPSULATED) => Way::Peer(Path {
                 ifindex,
-                via: destination.ip(),
-            }),
-            LOCATION_ENCAPSULATED => Way::Peer(Path::Encapsulated {
-                ifindex,
+                on_link: kind == LOCATION_NEIGHBOUR,
                 source,
                 destination,
             }),
@@ -146,14 +143,13 @@ fn fill(row: &LocationRow, way: Way) {
     let (kind, ifindex, to, from) = match way {
         Way::Nowhere => (LOCATION_NOWHERE, 0, nobody, nobody),
         Way::Device(ifindex) => (LOCATION_LOCAL, ifindex, nobody, nobody),
-        Way::Peer(Path::Plain { ifindex, via }) => {
-            (LOCATION_PLAIN, ifindex, SocketAddr::new(via, 0), nobody)
+        Way::Peer(path) => {
+            let kind = match path.on_link {
+                true => LOCATION_NEIGHBOUR,
+                false => LOCATION_ENCAPSULATED,
+            };
+            (kind, path.ifindex, path.destination, path.source)
         }
-        Way::Peer(Path::Encapsulated {
-            ifindex,
-            source,
-            destination,
-        }) => (LOCATION_ENCAPSULATED, ifindex, destination, source),
     };
     row.ifindex.store(ifindex, Relaxed);
     row.set_ends(to, from);

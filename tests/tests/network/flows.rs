@@ -105,11 +105,11 @@ fn calls_are_answered(families: &[Family]) {
 }
 
 #[test]
-fn first_packets_go_in_frames_and_later_ones_encapsulated_by_ipv4() {
+fn first_packets_go_in_frames_and_later_ones_to_an_ipv4_neighbour() {
     calls_are_answered(&[Family::V4]);
 }
 
 #[test]
-fn first_packets_go_in_frames_and_later_ones_plain_to_an_ipv6_neighbour() {
+fn first_packets_go_in_frames_and_later_ones_to_an_ipv6_neighbour() {
     calls_are_answered(&[Family::V6]);
 }

@@ -136,19 +136,13 @@ pub async fn commit(world: &World, records: Vec<MembershipRecord>) -> Result<()>
     commit.await.context("a commit was cut off")?
 }
 
-/// Plain to a neighbour by IPv6, which carries both families; by an IPv4 neighbour the kernel sends no
-/// IPv6, and a path is for both.
+/// By the host's own routes.
 async fn path_to(world: &World, address: SocketAddr) -> Result<Path> {
     let route = route_to(address.ip()).await?;
-    if route.gateway.is_none() && address.is_ipv6() {
-        return Ok(Path::Plain {
-            ifindex: route.ifindex,
-            via: address.ip(),
-        });
-    }
     let own = world.underlay.first().context("no link is open here")?;
-    Ok(Path::Encapsulated {
+    Ok(Path {
         ifindex: route.ifindex,
+        on_link: route.gateway.is_none(),
         source: SocketAddr::new(route.source, data_port(own.port())),
         destination: SocketAddr::new(address.ip(), data_port(address.port())),
     })

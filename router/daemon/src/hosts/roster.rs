@@ -3,7 +3,6 @@
 use super::Hosts;
 use crate::protocol::MemberRow;
 use margay_core::admission::Member;
-use margay_core::way::Path;
 
 impl Hosts {
     /// Every member as this host sees it, in the order of their names.
@@ -33,9 +32,9 @@ impl Hosts {
             link: link.to_owned(),
             address: linked.map(|linked| linked.address),
             path: linked.and_then(|linked| linked.path).map(|path| {
-                let kind = match path {
-                    Path::Plain { .. } => "plain",
-                    Path::Encapsulated { .. } => "encapsulated",
+                let kind = match path.on_link {
+                    true => "plain",
+                    false => "encapsulated",
                 };
                 kind.to_owned()
             }),

@@ -1,4 +1,5 @@
-//! Flows between two hosts over a link of theirs: plain and in datagrams, in every mixture of families.
+//! Flows between two hosts over a link of theirs: as they are and in datagrams, in every mixture of
+//! families.
 
 use super::lab::{OPENED, ifindex, ip};
 use super::lab::{config, in_own_namespaces};
@@ -20,6 +21,9 @@ const PEER: LocationIndex = LocationIndex(100);
 
 const DATA_PORT: u16 = 4_899;
 
+/// Where no datagram of a host is heard.
+const DEAF_PORT: u16 = 9;
+
 /// ```text
 ///   [instance 1] -- veth1 | host a | under ------ under | host b | veth2 -- [instance 2]
 ///                             192.0.2.1, 2001:db8::1  192.0.2.2, 2001:db8::2
@@ -34,7 +38,8 @@ struct TwoHosts {
 /// How each host's packets travel to the other.
 #[derive(Clone, Copy, Debug)]
 enum Carried {
-    Plain,
+    ToIpv4Neighbour,
+    ToIpv6Neighbour,
     InIpv4,
     InIpv6,
 }
@@ -117,23 +122,20 @@ fn set_up_underlay(number: u8) {
 fn path(carried: Carried, family: IpAddr, own: u16, other: u16) -> Path {
     let v4 = |number: u16| IpAddr::from([192, 0, 2, number as u8]);
     let v6 = |number: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, number]);
-    let ifindex = ifindex("under");
-    let datagrams = |address: &dyn Fn(u16) -> IpAddr| Path::Encapsulated {
-        ifindex,
-        source: SocketAddr::new(address(own), DATA_PORT),
-        destination: SocketAddr::new(address(other), DATA_PORT),
+    let (on_link, address): (bool, &dyn Fn(u16) -> IpAddr) = match carried {
+        Carried::ToIpv4Neighbour => (true, &v4),
+        Carried::ToIpv6Neighbour => (true, &v6),
+        Carried::InIpv4 => (false, &v4),
+        Carried::InIpv6 => (false, &v6),
     };
-    match carried {
-        Carried::Plain if family.is_ipv4() => Path::Plain {
-            ifindex,
-            via: v4(other),
-        },
-        Carried::Plain => Path::Plain {
-            ifindex,
-            via: v6(other),
-        },
-        Carried::InIpv4 => datagrams(&v4),
-        Carried::InIpv6 => datagrams(&v6),
+    // What goes as it is needs no port; a datagram instead of it would be lost.
+    let is_plain = on_link && (family.is_ipv4() || address(other).is_ipv6());
+    let port = if is_plain { DEAF_PORT } else { DATA_PORT };
+    Path {
+        ifindex: ifindex("under"),
+        on_link,
+        source: SocketAddr::new(address(own), port),
+        destination: SocketAddr::new(address(other), port),
     }
 }
 
@@ -181,8 +183,13 @@ fn slots(key: FlowKey) -> FlowSlots {
 fn udp_and_bulk_tcp_pass_in_every_way_and_family() {
     in_own_namespaces(|| {
         let mut hosts = TwoHosts::new();
-        let ways = [Carried::Plain, Carried::InIpv4, Carried::InIpv6];
-        for (carried, offset) in ways.into_iter().zip([0, 100, 200]) {
+        let ways = [
+            Carried::ToIpv4Neighbour,
+            Carried::ToIpv6Neighbour,
+            Carried::InIpv4,
+            Carried::InIpv6,
+        ];
+        for (carried, offset) in ways.into_iter().zip((0..).step_by(100)) {
             for (key, delivered) in flows(Protocol::Udp) {
                 hosts.carry(carried, key.source.ip());
                 hosts.open(key, delivered);
@@ -243,7 +250,7 @@ fn packets_of_no_flow_or_of_another_way_are_not_delivered() {
         let (key, delivered) = flows(Protocol::Udp)[0];
         let here = entries(key, delivered, Side::Client(ifindex("veth1")));
         hosts.a.datapath.open_flow(&here, OPENED).unwrap();
-        hosts.carry(Carried::Plain, key.source.ip());
+        hosts.carry(Carried::ToIpv4Neighbour, key.source.ip());
         let client = hosts.a.instances[0].run(|| udp_socket(key.source));
         client.connect(key.destination).unwrap();
         let dropped = |hosts: &TwoHosts, reason| {
@@ -260,8 +267,14 @@ fn packets_of_no_flow_or_of_another_way_are_not_delivered() {
         let server = hosts.b.instances[0].run(|| udp_socket(delivered.destination));
         let way = Way::Peer(path(Carried::InIpv4, key.source.ip(), 1, 2));
         hosts.a.datapath.set_location(PEER, way).unwrap();
-        client.send(b"by datagram").unwrap();
+        client.send(b"by datagram of another port").unwrap();
         assert_eq!(dropped(&hosts, DropReason::ForgedPeer), 1);
+
+        hosts.carry(Carried::InIpv4, key.source.ip());
+        let way = Way::Peer(path(Carried::ToIpv4Neighbour, key.source.ip(), 1, 2));
+        hosts.a.datapath.set_location(PEER, way).unwrap();
+        client.send(b"as it is from beyond the link").unwrap();
+        assert_eq!(dropped(&hosts, DropReason::ForgedPeer), 2);
 
         hosts.carry(Carried::InIpv4, key.source.ip());
         client.send(b"heard").unwrap();

@@ -10,7 +10,7 @@ use crate::port::{Input, Output, SlotReading};
 use crate::router::OwnHost;
 use crate::way::{Ingress, Path, Way};
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,9 +82,11 @@ impl Two {
 
     /// Each hears that the other is up, and what runs there.
     fn meet(&mut self) {
-        let path = Path::Plain {
+        let path = Path {
             ifindex: 9,
-            via: IpAddr::from([192, 0, 2, 1]),
+            on_link: true,
+            source: SocketAddr::from(([192, 0, 2, 9], 4_899)),
+            destination: SocketAddr::from(([192, 0, 2, 1], 4_899)),
         };
         let of_b: Vec<_> = remotes(&self.b, 'b').collect();
         let of_a: Vec<_> = remotes(&self.a, 'a').collect();

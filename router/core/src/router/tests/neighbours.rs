@@ -24,7 +24,7 @@ use crate::way::Path;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,9 +75,11 @@ fn block(host: usize) -> Ipv4Block {
 }
 
 fn path(host: usize) -> Path {
-    Path::Plain {
+    Path {
         ifindex: 9,
-        via: IpAddr::from([192, 0, 2, u8::try_from(host).unwrap() + 1]),
+        on_link: true,
+        source: SocketAddr::from(([192, 0, 2, 9], 4_899)),
+        destination: SocketAddr::from(([192, 0, 2, u8::try_from(host).unwrap() + 1], 4_899)),
     }
 }
 
