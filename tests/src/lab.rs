@@ -331,6 +331,11 @@ impl Host {
         }
     }
 
+    /// A process of the host, which numbers it `pid`, as we number it.
+    pub fn process(&self, pid: u32) -> Result<u32> {
+        self.namespaces.process(pid)
+    }
+
     fn answer(&self, words: &[&str]) -> Result<String> {
         let output = self.margay(words).stdin(Stdio::null()).output()?;
         let command = words.join(" ");

@@ -1,25 +1,17 @@
 //! How soon a service that is applied can be found: from the control socket to its name, and to the
 //! first address, once its program runs.
 
+use crate::bench::asker::{Answer, Asker, question};
+use crate::bench::control::Application;
 use crate::bench::daemon::{Daemon, READY_MAX};
 use crate::bench::namespace::Namespace;
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::json;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::UdpSocket;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Where an instance's resolver listens.
-const RESOLVER: &str = "169.254.53.53:53";
-
 /// Pause between two questions: short beside what is measured, long beside an answer.
 const ASK_EVERY: Duration = Duration::from_micros(100);
-
-/// How long one question waits for its answer.
-const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// The port that the services declare.
 const PORT: u16 = 7000;
@@ -33,18 +25,10 @@ pub struct Found {
     pub address: Duration,
 }
 
-/// What the resolver says of a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    NoSuchName,
-    NoAddress,
-    Address,
-}
-
 /// An instance that asks for what its composition has just declared.
 pub struct Applicant {
     control: PathBuf,
-    resolver: UdpSocket,
+    asker: Asker,
     version: u64,
 }
 
@@ -58,15 +42,12 @@ impl Applicant {
         })?;
         let process = asker.pid.context("the asker has no process")?;
         // Its first process is told of before it has entered its namespace.
-        let resolver = daemon.wait_until("have the asker inside", READY_MAX, |_| {
-            Namespace::of_process(process)
-                .ok()?
-                .enter(ask_resolver)
-                .ok()
+        let asker = daemon.wait_until("have the asker inside", READY_MAX, |_| {
+            Asker::inside(&Namespace::of_process(process).ok()?).ok()
         })?;
         Ok(Applicant {
             control: daemon.control_socket(),
-            resolver,
+            asker,
             version: 1,
         })
     }
@@ -74,17 +55,16 @@ impl Applicant {
     /// Applies one service more, in place of the last, and asks for it until it has an address.
     pub fn apply(&mut self) -> Result<Found> {
         self.version += 1;
-        let question = question(self.version);
-        let known_before = self.ask(&question)? != Answer::NoSuchName;
+        let name = format!("{}.matrix", service(self.version));
+        let question = question(self.version as u16, &name);
+        let known_before = self.asker.ask(&question)? != Answer::NoSuchName;
         ensure!(!known_before, "its name exists before it is applied");
-        let request = json!({"apply": {"file": "fresh.toml", "text": composition(self.version)}});
-        let line = format!("{request}\n");
+        let composition = composition(self.version);
         let begun = Instant::now();
-        let mut control = UnixStream::connect(&self.control).context("reach the control socket")?;
-        control.write_all(line.as_bytes())?;
+        let application = Application::send(&self.control, &composition)?;
         let mut name = None;
         let address = loop {
-            match self.ask(&question)? {
+            match self.asker.ask(&question)? {
                 Answer::NoSuchName => {}
                 Answer::NoAddress => drop(name.get_or_insert_with(|| begun.elapsed())),
                 Answer::Address => break begun.elapsed(),
@@ -94,45 +74,12 @@ impl Applicant {
             }
             thread::sleep(ASK_EVERY);
         };
-        let mut answer = String::new();
-        BufReader::new(control).read_line(&mut answer)?;
-        ensure!(
-            answer.starts_with("{\"ok\""),
-            "it was not applied: {answer}"
-        );
+        application.finish()?;
         Ok(Found {
             name: name.unwrap_or(address),
             address,
         })
     }
-
-    fn ask(&self, question: &[u8]) -> Result<Answer> {
-        let mut answer = [0; 512];
-        self.resolver.send(question)?;
-        let length = self
-            .resolver
-            .recv(&mut answer)
-            .context("wait for an answer")?;
-        ensure!(
-            length > 12 && answer[..2] == question[..2],
-            "a strange answer"
-        );
-        let (code, addresses) = (answer[3] & 0x0f, u16::from_be_bytes([answer[6], answer[7]]));
-        match (code, addresses) {
-            (0, 0) => Ok(Answer::NoAddress),
-            (0, _) => Ok(Answer::Address),
-            (3, _) => Ok(Answer::NoSuchName),
-            (code, _) => bail!("the resolver answers with code {code}"),
-        }
-    }
-}
-
-/// A socket from which an instance's resolver is asked.
-fn ask_resolver() -> Result<UdpSocket> {
-    let socket = UdpSocket::bind("0.0.0.0:0").context("open a socket for questions")?;
-    socket.connect(RESOLVER)?;
-    socket.set_read_timeout(Some(ANSWER_MAX))?;
-    Ok(socket)
 }
 
 fn service(version: u64) -> String {
@@ -156,18 +103,6 @@ command = ["sleep", "infinity"]
 ports = {{ tcp = {{ port = {PORT}, protocol = "tcp" }} }}
 "#
     )
-}
-
-/// A question for the address of a version's service (RFC 1035 section 4).
-fn question(version: u64) -> Vec<u8> {
-    let mut bytes = (version as u16).to_be_bytes().to_vec();
-    bytes.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    for label in [service(version).as_str(), "matrix"] {
-        bytes.push(label.len() as u8);
-        bytes.extend(label.as_bytes());
-    }
-    bytes.extend([0, 0, 1, 0, 1]);
-    bytes
 }
 
 /// Compositions that together declare `services`, none of which runs.
@@ -197,12 +132,5 @@ mod tests {
         let declared = declared.filter(|line| line.starts_with("[automaton."));
         let different: std::collections::BTreeSet<_> = declared.collect();
         assert_eq!((texts.len(), different.len()), (3, 2_500));
-    }
-
-    #[test]
-    fn a_question_names_its_version() {
-        let question = question(300);
-        assert_eq!(question[..2], [1, 44]);
-        assert_eq!(&question[12..], b"\x09fresh-300\x06matrix\0\0\x01\0\x01");
     }
 }

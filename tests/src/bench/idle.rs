@@ -3,7 +3,6 @@
 mod crowd;
 mod metric;
 mod report;
-mod usage;
 
 pub use metric::IdleMetric;
 pub use report::{write_json, write_table};
@@ -12,6 +11,7 @@ use crate::bench::conditions::CLAIM_ROUNDS_MIN;
 use crate::bench::config::{beside_us, require_program};
 use crate::bench::daemon::{Daemon, READY_MAX, tail};
 use crate::bench::report::Series;
+use crate::bench::usage::Usage;
 use anyhow::{Context as _, Result, bail};
 use nix::mount::{MsFlags, mount};
 use serde::Serialize;
@@ -19,7 +19,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use usage::Usage;
 
 /// Where instances find the programs of the bench: their `/tmp` is their own, their root the host's.
 const PROGRAMS: &str = "/media";

@@ -33,6 +33,9 @@ pub struct Line {
     pub p20: f64,
     /// 80th percentile over the rounds.
     pub p80: f64,
+    /// Congestion control of every TCP socket, where packets are measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub congestion_control: Option<&'static str>,
     /// MTU of the interfaces in bytes, where packets are measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
@@ -63,6 +66,7 @@ impl Line {
             ratio_p80: None,
             p20: rounded(spread.p20),
             p80: rounded(spread.p80),
+            congestion_control: None,
             mtu: None,
             pinned: "free",
             forwarder: None,

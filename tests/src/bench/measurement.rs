@@ -40,7 +40,7 @@ impl Meter {
     /// Runs `job` once over `path`; flows of the latency job start at `first_source_port`.
     pub fn take(&self, path: &Path, job: Job, first_source_port: u16) -> Result<Vec<Sample>> {
         let pinning = Pinning::of(job);
-        if let Some(process_id) = path.forwarder_process() {
+        for process_id in path.forwarder_processes() {
             pinning.place_forwarder(process_id)?;
         }
         let _server = self.start_server(&path.server, job, path.target, pinning.server())?;
@@ -55,7 +55,7 @@ impl Meter {
             &self.conditions.sample.as_secs_f64().to_string(),
         ]);
         client.args(["--first-source-port", &first_source_port.to_string()]);
-        let is_tidied_up = job == Job::Crr && path.margay().is_some();
+        let is_tidied_up = job == Job::Crr && path.is_tidied_up();
         if is_tidied_up {
             client.args(["--lead-in-seconds", &LEAD_IN.as_secs_f64().to_string()]);
         }

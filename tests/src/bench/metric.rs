@@ -32,6 +32,18 @@ impl Metric {
         Metric::LaterPacketUs,
     ];
 
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Rr => "rr",
+            Metric::Crr => "crr",
+            Metric::Bulk => "bulk",
+            Metric::UdpPps => "udp_pps",
+            Metric::FirstPacketUs => "first_packet_us",
+            Metric::LaterPacketUs => "later_packet_us",
+        }
+    }
+
     /// Its unit, as the report writes it.
     pub fn unit(self) -> &'static str {
         match self {
@@ -55,14 +67,7 @@ impl Metric {
 
 impl fmt::Display for Metric {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(match self {
-            Metric::Rr => "rr",
-            Metric::Crr => "crr",
-            Metric::Bulk => "bulk",
-            Metric::UdpPps => "udp_pps",
-            Metric::FirstPacketUs => "first_packet_us",
-            Metric::LaterPacketUs => "later_packet_us",
-        })
+        formatter.pad(self.name())
     }
 }
 

@@ -43,6 +43,8 @@ enum Forwarder {
     Kernel,
     Proxy(Running),
     Margay(Rc<MargayHost>),
+    /// Two hosts of Margay, by the processes of their daemons.
+    Daemons([u32; 2]),
 }
 
 impl Path {
@@ -50,16 +52,38 @@ impl Path {
     pub fn margay(&self) -> Option<&MargayHost> {
         match &self.forwarder {
             Forwarder::Margay(host) => Some(host),
-            Forwarder::Kernel | Forwarder::Proxy(_) => None,
+            _ => None,
         }
     }
 
-    /// The process of a forwarder that works, wholly or in part, in user space.
-    pub fn forwarder_process(&self) -> Option<u32> {
+    /// A path that others have built, by the kernel alone or by two daemons.
+    pub fn between_hosts(
+        (client, server): (Namespace, Namespace),
+        target: SocketAddr,
+        daemons: Option<[u32; 2]>,
+    ) -> Path {
+        Path {
+            client,
+            server,
+            target,
+            statement: None,
+            forwarder: daemons.map_or(Forwarder::Kernel, Forwarder::Daemons),
+            _between: None,
+        }
+    }
+
+    /// Whether user space tidies up behind connections that are over.
+    pub fn is_tidied_up(&self) -> bool {
+        matches!(self.forwarder, Forwarder::Margay(_) | Forwarder::Daemons(_))
+    }
+
+    /// The processes of forwarders that work, wholly or in part, in user space.
+    pub fn forwarder_processes(&self) -> Vec<u32> {
         match &self.forwarder {
-            Forwarder::Kernel => None,
-            Forwarder::Proxy(proxy) => Some(proxy.id()),
-            Forwarder::Margay(host) => Some(host.daemon_process()),
+            Forwarder::Kernel => Vec::new(),
+            Forwarder::Proxy(proxy) => vec![proxy.id()],
+            Forwarder::Margay(host) => vec![host.daemon_process()],
+            Forwarder::Daemons(daemons) => daemons.to_vec(),
         }
     }
 }

@@ -6,7 +6,7 @@ use margay_tests::bench::conditions::{CLAIM_ROUNDS_MIN, Conditions, CongestionCo
 use margay_tests::bench::config::Config;
 use margay_tests::bench::dns::{self, Server};
 use margay_tests::bench::same_host::{Plan, ROUNDS_USUAL, run};
-use margay_tests::bench::{idle, isolation, report};
+use margay_tests::bench::{hosts, idle, inter_host, isolation, report};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,10 +23,14 @@ struct Arguments {
 enum Bench {
     /// Two programs on one host.
     SameHost(SameHost),
+    /// Two programs on two hosts of one link.
+    InterHost(InterHost),
     /// Our resolver and the name servers that people use.
     Dns(Dns),
     /// A host that waits, and a thousand instances that come and go.
     Idle(Idle),
+    /// Many hosts of one site.
+    Hosts(Hosts),
 }
 
 #[derive(clap::Args)]
@@ -56,18 +60,10 @@ impl SameHost {
         if self.json && self.rounds < CLAIM_ROUNDS_MIN {
             bail!("--json makes claims: give --rounds {CLAIM_ROUNDS_MIN} or more, or leave it out");
         }
-        let sample = Duration::try_from_secs_f64(self.seconds).context("--seconds")?;
-        if sample.is_zero() {
-            bail!("--seconds 0 measures nothing: give 0.05 or more");
-        }
-        let conditions = Conditions {
-            congestion_control: self.congestion_control,
-            sample,
-        };
         Ok(Plan {
             configs: self.config.clone(),
             rounds: self.rounds,
-            conditions,
+            conditions: conditions(self.congestion_control, self.seconds)?,
         })
     }
 
@@ -87,6 +83,65 @@ impl SameHost {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+#[derive(clap::Args)]
+struct InterHost {
+    /// Writes one line of JSON a figure instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// How many interleaved rounds; with --json at least 9.
+    #[arg(long, default_value_t = CLAIM_ROUNDS_MIN)]
+    rounds: usize,
+    /// Which configs, separated by commas; routed is always measured too.
+    #[arg(long, value_delimiter = ',', default_values_t = inter_host::Config::ALL)]
+    config: Vec<inter_host::Config>,
+    /// How long one sample lasts.
+    #[arg(long, default_value_t = 0.2)]
+    seconds: f64,
+    /// The congestion control of every TCP socket.
+    #[arg(long, default_value_t = CongestionControl::Cubic)]
+    congestion_control: CongestionControl,
+    /// Set by this program itself when it starts again inside.
+    #[arg(long, hide = true)]
+    scratch: Option<PathBuf>,
+}
+
+impl InterHost {
+    fn run(&self) -> Result<ExitCode> {
+        let conditions = conditions(self.congestion_control, self.seconds)?;
+        let plan = inter_host::Plan {
+            configs: self.config.clone(),
+            rounds: self.rounds,
+            conditions,
+            claim: self.json,
+        };
+        let Some(scratch) = &self.scratch else {
+            plan.check()?;
+            return isolation::run_isolated(std::env::args_os().skip(1));
+        };
+        isolation::settle_inside(scratch)?;
+        let all = inter_host::run(&plan)?;
+        let mut output = std::io::stdout().lock();
+        if self.json {
+            inter_host::write_json(&all, conditions, &mut output)?;
+        } else {
+            inter_host::write_table(&all, conditions, &mut output)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What a run holds equal, and how long it measures.
+fn conditions(congestion_control: CongestionControl, seconds: f64) -> Result<Conditions> {
+    let sample = Duration::try_from_secs_f64(seconds).context("--seconds")?;
+    if sample.is_zero() {
+        bail!("--seconds 0 measures nothing: give 0.05 or more");
+    }
+    Ok(Conditions {
+        congestion_control,
+        sample,
+    })
 }
 
 #[derive(clap::Args)]
@@ -175,10 +230,59 @@ impl Idle {
     }
 }
 
+#[derive(clap::Args)]
+struct Hosts {
+    /// Writes one line of JSON a figure instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// How often a service is applied; with --json at least 5.
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// How often a host is killed.
+    #[arg(long, default_value_t = 3)]
+    deaths: usize,
+    /// Which configs, separated by commas.
+    #[arg(long, value_delimiter = ',', default_values_t = hosts::Config::ALL)]
+    config: Vec<hosts::Config>,
+    /// How long the waiting hosts are watched.
+    #[arg(long, default_value_t = 20.0)]
+    seconds: f64,
+    /// Set by this program itself when it starts again inside.
+    #[arg(long, hide = true)]
+    scratch: Option<PathBuf>,
+}
+
+impl Hosts {
+    fn run(&self) -> Result<ExitCode> {
+        let plan = hosts::Plan {
+            configs: self.config.clone(),
+            rounds: self.rounds,
+            deaths: self.deaths,
+            window: Duration::try_from_secs_f64(self.seconds).context("--seconds")?,
+            claim: self.json,
+        };
+        let Some(scratch) = &self.scratch else {
+            plan.check()?;
+            return isolation::run_isolated(std::env::args_os().skip(1));
+        };
+        isolation::settle_inside(scratch)?;
+        let all = hosts::run(&plan)?;
+        let mut output = std::io::stdout().lock();
+        if self.json {
+            hosts::write_json(&all, &mut output)?;
+        } else {
+            hosts::write_table(&all, &mut output)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 fn main() -> Result<ExitCode> {
     match Arguments::parse().bench {
         Bench::SameHost(arguments) => arguments.run(),
+        Bench::InterHost(arguments) => arguments.run(),
         Bench::Dns(arguments) => arguments.run(),
         Bench::Idle(arguments) => arguments.run(),
+        Bench::Hosts(arguments) => arguments.run(),
     }
 }

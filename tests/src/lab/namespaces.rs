@@ -1,7 +1,8 @@
 //! Namespaces that end with their owner: a pid namespace whose first process waits on our pipe.
 
 use super::cgroup::Cgroup;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -132,6 +133,32 @@ impl Namespaces {
             .collect()
     }
 
+    /// A process inside that is numbered `pid` there, as we number it.
+    pub(super) fn process(&self, pid: u32) -> Result<u32> {
+        let levels = numbers(&self.first_process)?.len();
+        let ours = self
+            .cgroup_path
+            .file_name()
+            .context("a cgroup has a name")?;
+        let is_ours = |process: &str| {
+            let cgroups = fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
+            let mut places = cgroups.lines().flat_map(|line| line.split('/'));
+            places.any(|place| place == ours)
+        };
+        for entry in fs::read_dir("/proc").context("cannot list the processes")? {
+            let entry = entry?.file_name();
+            let Some(process) = entry.to_str().filter(|it| it.parse::<u32>().is_ok()) else {
+                continue;
+            };
+            // A process may end between the listing and the reading.
+            let numbers = numbers(process).unwrap_or_default();
+            if numbers.get(levels - 1) == Some(&pid) && is_ours(process) {
+                return process.parse().context("a process has a number");
+            }
+        }
+        bail!("there is no process {pid} inside")
+    }
+
     /// A path inside, as we see it from outside.
     pub(super) fn outside(&self, path: &Path) -> PathBuf {
         let root = Path::new("/proc").join(&self.first_process).join("root");
@@ -184,6 +211,15 @@ impl Namespaces {
                 .take(),
         );
     }
+}
+
+/// How the pid namespaces that a process is in number it, ours first.
+fn numbers(process: &str) -> Result<Vec<u32>> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let numbers = line.context("the kernel tells no pid namespaces")?;
+    let numbers = numbers.split_whitespace().map(str::parse);
+    numbers.collect::<Result<_, _>>().context("a number")
 }
 
 impl Drop for Owner {

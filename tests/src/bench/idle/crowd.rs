@@ -1,9 +1,9 @@
 //! A thousand instances on one host: started, found by name, called, stopped.
 
 use super::IdleMetric;
-use super::usage::Usage;
 use crate::bench::conditions::SERVER_PORT;
 use crate::bench::daemon::{Daemon, READY_MAX};
+use crate::bench::usage::Usage;
 use anyhow::Result;
 use std::fmt::Write as _;
 use std::path::Path;

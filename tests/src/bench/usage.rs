@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 const KB: f64 = 1024.0;
 
 /// What a process had used at one moment.
-pub(super) struct Usage {
+pub struct Usage {
     at: Instant,
     processor: Duration,
     /// Megabytes (of 1,000,000 bytes), pages that others share counted by their share.
-    pub(super) pss_mb: f64,
+    pub pss_mb: f64,
     /// Megabytes (of 1,000,000 bytes), pages that others share counted whole.
-    pub(super) rss_mb: f64,
+    pub rss_mb: f64,
 }
 
 impl Usage {
     /// Reads what `process_id` has used until now.
-    pub(super) fn of(process_id: u32) -> Result<Usage> {
+    pub fn of(process_id: u32) -> Result<Usage> {
         let mut processor = Duration::ZERO;
         let tasks = format!("/proc/{process_id}/task");
         for task in fs::read_dir(&tasks).with_context(|| format!("read {tasks}"))? {
@@ -39,7 +39,7 @@ impl Usage {
     }
 
     /// The share of one core, in percent, that was used between this moment and `later`.
-    pub(super) fn core_percent(&self, later: &Usage) -> f64 {
+    pub fn core_percent(&self, later: &Usage) -> f64 {
         let used = later.processor.saturating_sub(self.processor);
         100.0 * used.as_secs_f64() / (later.at - self.at).as_secs_f64()
     }
