@@ -16,6 +16,7 @@ mod description;
 mod fabric;
 pub mod joining;
 mod link;
+mod neighbours;
 mod partition;
 mod wire;
 

@@ -57,8 +57,12 @@ impl Site {
         };
         let lab = Lab::without_daemons(&topology)?;
         let names = names(&lab);
-        lab.found_network(&names[0], |_| &[])?;
+        for name in &names {
+            lab.tell_neighbours(name)?;
+        }
         let founder = lab.host(&names[0]);
+        let founded = lab.found_network(&names[0], |_| &[]);
+        founded.with_context(|| format!("{:?}; {}", founder.drops(), founder.log_tail()))?;
         founder.apply(&composition(1, &names))?;
         let hosts = names.iter().map(|name| Host::of(&lab, name));
         let hosts = hosts.collect::<Result<Vec<_>>>();
@@ -125,6 +129,7 @@ impl Site {
         self.until_all(&lost.instance, NEWS_MAX, |it| it != Answer::Address)?;
         let missed = begun.elapsed();
         self.lab.boot_host(&lost.name)?;
+        self.lab.tell_neighbours(&lost.name)?;
         self.lab.start_member(&lost.name)?;
         // Another one each time.
         self.hosts.insert(1, Host::of(&self.lab, &lost.name)?);

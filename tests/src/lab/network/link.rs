@@ -13,6 +13,8 @@ use std::time::Duration;
 /// A veth pair between a node and its switch; with a wire in between once a verb asks for it.
 pub struct Link {
     name: String,
+    /// The node's address on the link layer: the same after it was dead.
+    mac: String,
     fabric: Arc<Fabric>,
     cable: PathBuf,
     seed: u64,
@@ -60,6 +62,7 @@ impl Link {
     ) -> Link {
         Link {
             name: plan.name.clone(),
+            mac: mac(number),
             fabric,
             cable,
             seed,
@@ -192,14 +195,25 @@ impl Link {
         Ok(())
     }
 
+    /// The node's address on the link layer.
+    pub(super) fn mac(&self) -> &str {
+        &self.mac
+    }
+
     /// What `ip` does in the fabric to join a node, whose first process and interface are told.
     pub(super) fn plug(&self, first_process: &str, interface: &str) -> [String; 2] {
         self.state().plugged = Some((first_process.to_owned(), interface.to_owned()));
         let Link {
-            port, name, switch, ..
+            port,
+            name,
+            mac,
+            switch,
+            ..
         } = self;
         [
-            format!("link add {interface} netns {first_process} type veth peer name {port}"),
+            format!(
+                "link add {interface} address {mac} netns {first_process} type veth peer name {port}"
+            ),
             format!("link set {port} master {switch} up alias {name}"),
         ]
     }
@@ -233,4 +247,10 @@ impl Link {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A locally administered address (IEEE 802, section 8.4) that no other link of the lab has.
+fn mac(number: usize) -> String {
+    let [high, low] = (number as u16).to_be_bytes();
+    format!("02:00:00:00:{high:02x}:{low:02x}")
 }
