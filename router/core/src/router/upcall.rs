@@ -74,13 +74,14 @@ impl Router {
     /// Whether the kernel may have opened flows by which whoever is attached here reaches its limit.
     fn may_exceed_its_limit(&self, endpoint: EndpointIndex) -> bool {
         let client = self.endpoints.get(&endpoint);
-        client.is_some_and(|client| self.flows.is_near_limit(*client))
-            && self.flows.is_uncounted()
-            && self.uncounted.len() < UNCOUNTED_WAITING_MAX
+        client.is_some_and(|client| self.flows.is_near_limit(*client)) && self.flows.is_uncounted()
     }
 
     /// Has the flows counted that the kernel opened, before one more is; it opens none meanwhile.
     fn count_before(&mut self, endpoint: EndpointIndex, frame: Frame, now: Moment) {
+        if self.uncounted.len() >= UNCOUNTED_WAITING_MAX {
+            return self.drops.count(DropReason::HeldPackets);
+        }
         self.uncounted.push_back((endpoint, frame));
         self.client_changed(endpoint);
         self.flows.look_at_supply(now);
