@@ -256,7 +256,10 @@ impl Sites {
                 path: Some(path),
                 down: None,
             };
-            self.links.insert(host, link);
+            let before = self.links.insert(host, link);
+            if before.is_some_and(|before| before.down.is_some()) {
+                self.call_anew(host);
+            }
             if known {
                 self.tell(PeerInput::Up { host, path });
             }

@@ -3,7 +3,7 @@
 use crate::cli::UpOptions;
 use crate::directories::Directories;
 use crate::hosts::identity::kernel_identity;
-use crate::journal::{Journal, Recorded};
+use crate::journal::{Entry, Journal, Recorded};
 use crate::networks::Networks;
 use crate::supervisor::Supervisor;
 use crate::up::slots_max;
@@ -40,6 +40,14 @@ pub struct Found {
     pub recorded: Recorded,
     statuses: Vec<InstanceStatus>,
     networks: BTreeMap<InstanceId, (EndpointIndex, u32)>,
+}
+
+impl Found {
+    /// The network that this host belongs to, and as what.
+    pub fn entry(&self) -> Option<Entry> {
+        let membership = self.recorded.membership.as_ref();
+        membership.map(|membership| membership.entry.clone())
+    }
 }
 
 /// What an earlier run left, opened again; or the same made new.

@@ -23,7 +23,6 @@ use margay_core::name::{InstanceName, ZONE};
 use margay_core::port::{FlowReading, FlowSlots, Input};
 use margay_core::router::view::FlowView;
 use margay_core::signature::PrivateKey;
-use margay_datapath::host_link::LinkDrop;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -380,25 +379,18 @@ async fn drops(world: &World) -> Result<Value> {
         anyhow::Ok(counts)
     });
     let mut counts = counts.await??;
-    for (reason, count) in link_drops(world).await {
+    for (_, reason, count) in drops_between_hosts(world).await {
         if count > 0 {
-            *counts.entry(reason.name()).or_default() += count;
+            *counts.entry(reason).or_default() += count;
         }
     }
     Ok(serde_json::to_value(counts)?)
 }
 
-/// What the host link dropped; nothing where there is none.
-pub async fn link_drops(world: &World) -> Vec<(LinkDrop, u64)> {
-    let drops = world
-        .router
-        .hosts(|hosts, _, _| hosts.drops().clone())
-        .await;
-    let counts = drops.unwrap_or_default();
-    let counts = LinkDrop::ALL
-        .iter()
-        .map(|reason| (*reason, counts.of(*reason)));
-    counts.collect()
+/// What was dropped of what other hosts say: by whom, why and how often; nothing on a host alone.
+pub async fn drops_between_hosts(world: &World) -> Vec<(&'static str, &'static str, u64)> {
+    let drops = world.router.hosts(|hosts, _, _| hosts.drops()).await;
+    drops.unwrap_or_default()
 }
 
 async fn status(world: &World) -> Result<Value> {

@@ -3,6 +3,7 @@
 use crate::flow_line::{FlowLine, FlowLineEvent};
 use crate::flow_watch::{News, Watching};
 use crate::logs::set_aside_path;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use margay_core::flow_event::Interest;
 use std::fs::{self, File, OpenOptions};
@@ -51,9 +52,10 @@ impl FlowLogLevel {
 
 /// Starts the thread that writes what comes to the file at `path`, until the router thread ends: a disk
 /// that makes it wait makes nobody else wait.
-pub fn spawn(watching: Watching, path: PathBuf, level: FlowLogLevel) -> io::Result<JoinHandle<()>> {
+pub fn spawn(watching: Watching, path: PathBuf, level: FlowLogLevel) -> Result<JoinHandle<()>> {
     let log = thread::Builder::new().name("flow-log".into());
     log.spawn(move || write(watching, path, level))
+        .context("cannot start the flow log")
 }
 
 fn write(mut watching: Watching, path: PathBuf, level: FlowLogLevel) {

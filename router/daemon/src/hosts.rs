@@ -12,6 +12,7 @@ pub mod founding;
 pub mod identity;
 pub mod joining;
 mod neighbours;
+mod overlay;
 mod payload;
 mod renewal;
 mod roster;
@@ -34,9 +35,10 @@ use margay_core::way::Path;
 use margay_datapath::datapath::Datapath;
 use margay_datapath::host_link::socket::LinkSocket;
 use margay_datapath::host_link::{
-    self, HostLink, HostLinkConfig, HostLinkLimits, LinkDrops, NetworkSecret, NoiseKey, Output,
+    self, HostLink, HostLinkConfig, HostLinkLimits, LinkDrop, NetworkSecret, NoiseKey, Output,
     Party, sealed::Statement,
 };
+use margay_overlay::{Overlay, OverlayConfig, OverlayEvents};
 use payload::Kind;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -70,6 +72,9 @@ pub struct Hosts {
     link: HostLink,
     socket: LinkSocket,
     links: BTreeMap<HostId, Linked>,
+    /// With whom core wants a link.
+    met: BTreeSet<HostId>,
+    overlay: Overlay,
     /// Where each host's link was last.
     addresses: BTreeMap<HostId, IpAddr>,
     refusals: Refusals,
@@ -86,6 +91,8 @@ pub struct Hosts {
     /// When to look at certificates next.
     look_at: Moment,
     asked_to_renew: Option<WallTime>,
+    /// When to tell next with which hosts flows are open.
+    busy_at: Moment,
 }
 
 /// What [`Hosts`] begins with.
@@ -95,6 +102,7 @@ struct Beginning {
     issuer: Option<Issuer>,
     near: Neighbourhood,
     socket: LinkSocket,
+    overlay: Overlay,
     seed: [u8; 32],
     errands: mpsc::UnboundedSender<Errand>,
 }
@@ -102,13 +110,13 @@ struct Beginning {
 /// Opens the links of this host, if it belongs to a network and others shall reach it.
 ///
 /// A host whose certificate does not hold any more goes on alone, with the addresses that it has.
-pub fn open(
+pub async fn open(
     keys: &Keys,
     journal: &mut Journal,
     recorded: &Recorded,
     underlay: &[SocketAddr],
     errands: mpsc::UnboundedSender<Errand>,
-) -> Result<Option<Hosts>> {
+) -> Result<Option<(Hosts, OverlayEvents)>> {
     let (Some(recorded), Some(first)) = (&recorded.membership, underlay.first()) else {
         return Ok(None);
     };
@@ -127,16 +135,26 @@ pub fn open(
     }
     let near = neighbours::begin(&own, recorded, random()?, now());
     let socket = LinkSocket::open(first.port());
+    let config = OverlayConfig {
+        key: own.keys.host.clone(),
+        network: own.entry.network,
+        listen: underlay.to_vec(),
+    };
+    let (overlay, events) = Overlay::open(config)
+        .await
+        .context("cannot open the overlay")?;
     let beginning = Beginning {
         own,
         membership,
         issuer,
         near,
         socket: socket.with_context(|| format!("cannot open UDP port {}", first.port()))?,
+        overlay,
         seed: random()?,
         errands,
     };
-    Hosts::new(beginning, now()).map(Some)
+    let hosts = Hosts::new(beginning, now())?;
+    Ok(Some((hosts, events)))
 }
 
 impl Hosts {
@@ -148,6 +166,7 @@ impl Hosts {
             issuer,
             near,
             socket,
+            overlay,
             seed,
             errands,
         } = beginning;
@@ -170,6 +189,8 @@ impl Hosts {
             link: HostLink::new(config, seed, now),
             socket,
             links: BTreeMap::new(),
+            met: BTreeSet::new(),
+            overlay,
             addresses: BTreeMap::new(),
             refusals: Refusals::new(),
             refused: BTreeMap::new(),
@@ -179,8 +200,9 @@ impl Hosts {
             errands,
             look_at: now,
             asked_to_renew: None,
+            busy_at: now,
         };
-        hosts.look_for_all(now);
+        hosts.begin_with_all(now);
         Ok(hosts)
     }
 
@@ -218,7 +240,7 @@ impl Hosts {
     pub fn poll_timeout(&self) -> Moment {
         let both = [self.link.poll_timeout(), self.near.poll_timeout()];
         let both = both.into_iter().flatten();
-        both.fold(self.look_at, Moment::min)
+        both.fold(self.look_at.min(self.busy_at), Moment::min)
     }
 
     /// What the Router is to be told. Poll after everything else.
@@ -231,9 +253,14 @@ impl Hosts {
         self.own.entry.network
     }
 
-    /// What the link dropped.
-    pub fn drops(&self) -> &LinkDrops {
-        self.link.drops()
+    /// What was dropped of what others say: by whom, why and how often.
+    pub fn drops(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let counted = self.link.drops();
+        let link = LinkDrop::ALL.iter();
+        let link = link.map(|reason| ("link", reason.name(), counted.of(*reason)));
+        let overlay = self.overlay.drops();
+        let overlay = overlay.map(|(reason, count)| ("overlay", reason, count));
+        link.chain(self.near.drops()).chain(overlay).collect()
     }
 
     /// Takes note of how packets get to a host whose link is up at `address`, and has the kernel take
@@ -262,14 +289,13 @@ impl Hosts {
             .handle_input(NeighbourhoodInput::LinkUp { host, path }, now);
     }
 
-    fn look_for_all(&mut self, now: Moment) {
+    fn begin_with_all(&mut self, now: Moment) {
         if let Some(sponsor) = self.own.entry.sponsor.clone() {
             self.set_peer(sponsor.host, sponsor.link_key, sponsor.addresses, now);
         }
         let members = self.membership.members();
         let hosts: Vec<HostId> = members.map(|member| member.certificate.host).collect();
         for host in hosts {
-            self.look_for(host, now);
             self.tell_of(host, now);
         }
         self.settle(now);

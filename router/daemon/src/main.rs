@@ -222,8 +222,10 @@ fn exec(run: &Path, instance: String, command: &[String]) -> Result<ExitCode> {
 }
 
 /// What is logged unless `MARGAY_LOG` says otherwise. The DNS server of the host's own address would
-/// write a line for each question.
-const LOGGED: &str = "info,hickory_server=warn,hickory_net=warn";
+/// write a line for each question, and libp2p warns of what is usual: that nobody is known yet, or that
+/// something was published already.
+const LOGGED: &str = "info,hickory_server=warn,hickory_net=warn,libp2p_swarm=warn,\
+                      libp2p_gossipsub=error,libp2p_kad=error";
 
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("MARGAY_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));

@@ -10,7 +10,6 @@ use margay_core::drop_reason::DropReason;
 use margay_core::lifecycle::Stage;
 use margay_core::router::Requests;
 use margay_core::router::view::{InstanceView, Sizes};
-use margay_datapath::host_link::LinkDrop;
 use page::Page;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -34,8 +33,9 @@ struct Readings {
     upcalls: u64,
     core_drops: BTreeMap<DropReason, u64>,
     kernel_drops: BTreeMap<DropReason, u64>,
-    link_drops: Vec<(LinkDrop, u64)>,
     requests: Requests,
+    /// By whom, why and how often.
+    drops_between_hosts: Vec<(&'static str, &'static str, u64)>,
     /// Name, explanation and value.
     dns: Vec<(&'static str, &'static str, u64)>,
     /// By process, in bytes.
@@ -68,7 +68,7 @@ impl Readings {
         });
         readings.restarts = restarts.collect();
         readings.dns = world.resolver.counts().named().to_vec();
-        readings.link_drops = control::link_drops(world).await;
+        readings.drops_between_hosts = control::drops_between_hosts(world).await;
         let keeper = world.keeper.call(|keeper| keeper.hello()).await?;
         let processes = [("daemon", std::process::id()), ("keeper", keeper.pid)];
         let memory = processes.map(|(name, pid)| (name, resident_bytes(pid)));
@@ -92,13 +92,13 @@ impl Readings {
             });
             counts.collect::<Vec<_>>()
         };
-        let of_links = self.link_drops.iter();
-        let of_links =
-            of_links.map(|(reason, count)| ([("reason", reason.name()), ("by", "link")], *count));
+        let between_hosts = self.drops_between_hosts.iter();
+        let between_hosts =
+            between_hosts.map(|(by, reason, count)| ([("reason", *reason), ("by", *by)], *count));
         let all = [
             counts(&self.core_drops, "core"),
             counts(&self.kernel_drops, "kernel"),
-            of_links.collect(),
+            between_hosts.collect(),
         ];
         let help = "Packets dropped or refused, by reason and by who decided";
         page.counters("margay_drops", help, all.concat())

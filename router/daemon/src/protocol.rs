@@ -83,6 +83,8 @@ pub struct MemberRow {
     pub name: String,
     /// Where it is.
     pub site: String,
+    /// `self`; `up` or `down`, as the hosts of this site find together; `far`: of another site.
+    pub state: String,
     /// `self`, `up`, `down`, or `refused`: it refuses this host.
     pub link: String,
     /// Where it is, while the link is up.

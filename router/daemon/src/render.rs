@@ -91,6 +91,7 @@ pub fn members(rows: &[MemberRow]) -> String {
         vec![
             row.name.clone(),
             row.site.clone(),
+            row.state.clone(),
             row.link.clone(),
             row.address.map_or_else(dash, |address| address.to_string()),
             row.path.clone().unwrap_or_else(dash),
@@ -102,7 +103,8 @@ pub fn members(rows: &[MemberRow]) -> String {
         ]
     });
     let heading = [
-        "HOST", "SITE", "LINK", "ADDRESS", "PATH", "IPV4", "ROLES", "UNTIL", "ID", "PROBLEM",
+        "HOST", "SITE", "STATE", "LINK", "ADDRESS", "PATH", "IPV4", "ROLES", "UNTIL", "ID",
+        "PROBLEM",
     ];
     table(&heading, &cells.collect::<Vec<_>>())
 }

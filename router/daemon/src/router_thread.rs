@@ -94,6 +94,16 @@ impl RouterHandle {
         )
     }
 
+    /// Tells this host's links something, if it has any.
+    pub fn tell_hosts(&self, tell: impl FnOnce(&mut Hosts, Moment) + Send + 'static) {
+        self.send(Command::Visit(Box::new(move |hosts, _| {
+            if let Some(hosts) = hosts {
+                tell(hosts, now());
+                hosts.settle(now());
+            }
+        })));
+    }
+
     /// Ends the thread; flows stay in the kernel.
     pub fn stop(&self) {
         self.send(Command::Stop);
@@ -219,6 +229,9 @@ impl Running {
             are_due = true;
         }
         if let Some(hosts) = hosts.as_mut().filter(|hosts| hosts.poll_timeout() <= now) {
+            if hosts.is_busy_due(now) {
+                hosts.busy_with(router.busy_hosts(), now);
+            }
             hosts.handle_timeout(now);
             are_due = true;
         }

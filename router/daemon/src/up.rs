@@ -25,6 +25,7 @@ use margay_datapath::device;
 use margay_datapath::device_watch::{DeviceEvent, DeviceWatch};
 use margay_datapath::requirements::{self, Requirements};
 use margay_keeper::EventStream;
+use margay_overlay::OverlayEvents;
 use margay_resolver::{Outside, Resolver, ResolverHandle, Searches};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -109,7 +110,8 @@ async fn run_claimed(
     let (slow, outputs) = mpsc::unbounded_channel();
     let (errands, errands_wanted) = mpsc::unbounded_channel();
     let recovery = adoption::recovery(&found, &mut datapath)?;
-    let (router, hosts) = deciders(&directories, &found, &mut journal, &options, errands)?;
+    let deciders = deciders(&directories, &found, &mut journal, &options, errands);
+    let (router, hosts, heard) = deciders.await?;
     let flow_events = FlowEvents::new();
     let (logged, watched) = (flow_events.subscribe(), flow_events.downgrade());
     let thread = RouterThread {
@@ -127,8 +129,7 @@ async fn run_claimed(
     // effects of its first decisions wait for the supervisor in their channel.
     let (router, router_thread) = thread.spawn(Input::Recover(recovery))?;
     seek_by(&router, &searches);
-    let flow_log = flow_log::spawn(logged, directories.flow_log(), options.flow_log)
-        .context("cannot start the flow log")?;
+    let flow_log = flow_log::spawn(logged, directories.flow_log(), options.flow_log)?;
     let watchers = Watchers::new(watched, router.clone(), options.flow_log.interest());
     let world = Arc::new(World {
         watchers: Arc::new(watchers),
@@ -144,11 +145,7 @@ async fn run_claimed(
         endpoints: Endpoints::default(),
         networks,
         ending: AtomicBool::new(false),
-        network: found
-            .recorded
-            .membership
-            .as_ref()
-            .map(|it| it.entry.clone()),
+        network: found.entry(),
         underlay: options.underlay.clone(),
         start_again: Notify::new(),
     });
@@ -159,6 +156,7 @@ async fn run_claimed(
     adopt_instances(&world, &mut supervisor, &found).await?;
     tokio::spawn(supervisor.run());
     tokio::spawn(run_errands(world.clone(), errands_wanted));
+    hear_overlay(&router, heard);
     work_beside(&world, metrics_listener, host_resolver, searches);
     let ending = serve_until_told(&world, events).await?;
     router.stop();
@@ -241,18 +239,32 @@ fn outside_of(options: &UpOptions) -> Outside {
 }
 
 /// What decides: the Router, and the links to other hosts.
-fn deciders(
+async fn deciders(
     directories: &Directories,
     found: &Found,
     journal: &mut Journal,
     options: &UpOptions,
     errands: mpsc::UnboundedSender<Errand>,
-) -> Result<(Router, Option<Hosts>)> {
+) -> Result<(Router, Option<Hosts>, Option<OverlayEvents>)> {
     let keys = Keys::read_or_make(directories)?;
     let recorded = &found.recorded;
     let router = new_router(recorded, &keys, options)?;
-    let hosts = hosts::open(&keys, journal, recorded, &options.underlay, errands)?;
-    Ok((router, hosts))
+    let hosts = hosts::open(&keys, journal, recorded, &options.underlay, errands).await?;
+    let (hosts, heard) = hosts.unzip();
+    Ok((router, hosts, heard))
+}
+
+/// Passes on what the overlay brings.
+fn hear_overlay(router: &RouterHandle, heard: Option<OverlayEvents>) {
+    let Some(mut heard) = heard else {
+        return;
+    };
+    let router = router.clone();
+    tokio::spawn(async move {
+        while let Some(event) = heard.next().await {
+            router.tell_hosts(move |hosts, now| hosts.overlay_said(event, now));
+        }
+    });
 }
 
 fn new_router(recorded: &Recorded, keys: &Keys, options: &UpOptions) -> Result<Router> {

@@ -80,6 +80,11 @@ impl Neighbourhood {
             })
     }
 
+    /// Whether membership holds another host of the site for up.
+    pub fn is_up(&self, host: &HostId) -> bool {
+        self.hosts.get(host).is_some_and(|standing| standing.up)
+    }
+
     /// How many instances of other hosts the Router was told of.
     pub fn remote_instances(&self) -> usize {
         self.remotes.len()

@@ -7,7 +7,7 @@ use crate::host::HostId;
 use crate::id::{InstanceId, LocationIndex};
 use crate::moment::Moment;
 use crate::name::AutomatonName;
-use crate::peer::{Known, PeerInput, PeerLocation, RemoteInstance};
+use crate::peer::{Distance, Known, PeerInput, PeerLocation, RemoteInstance};
 use crate::port::{Output, Record};
 use crate::way::{Ingress, Path, Way};
 use std::collections::{BTreeMap, BTreeSet};
@@ -306,6 +306,17 @@ impl Router {
             self.service_changed(&service);
             self.names.changed(&service);
         }
+    }
+
+    /// The hosts of other sites with whose instances flows are open.
+    pub fn busy_hosts(&self) -> BTreeSet<HostId> {
+        let remotes = self.peers.instances.values();
+        let far = remotes.filter(|remote| remote.distance > Distance::NONE);
+        let busy = far.filter(|remote| {
+            let (flows, id) = (&self.flows, remote.instance);
+            flows.load(id) > 0 || flows.opened_by(id) > 0
+        });
+        busy.map(|remote| remote.host).collect()
     }
 
     /// Which automaton an instance is of, here or on another host.

@@ -228,17 +228,29 @@ impl Sites {
         let mut wanted: BTreeSet<HostId> = self.members.near().copied().collect();
         let sent_to = self.arrangement.sent_to.keys();
         wanted.extend(sent_to.filter(|host| self.members.is_far(host)));
-        let own_tier = parent(&self.config.site);
+        // A first packet must not wait for a link between gateways.
         for (site, (turn, _)) in &self.arrangement.tries {
-            if own_tier.is_some() && parent(site) == own_tier {
-                wanted.extend(self.members.ranked(site).get(*turn));
-            }
+            wanted.extend(self.members.ranked(site).get(*turn));
         }
+        let vias = self.leases.iter().filter_map(|lease| lease.told.via);
+        wanted.extend(vias.filter(|host| self.members.is_far(host)));
         let before = std::mem::replace(&mut self.arrangement.met, wanted.clone());
         let parts = before.difference(&wanted).copied().map(SitesOutput::Part);
         self.outputs.extend(parts);
         let meets = wanted.difference(&before).copied().map(SitesOutput::Meet);
         self.outputs.extend(meets);
+    }
+
+    /// Has a kept host called anew whose link stands again after it was gone: the overlay's connection
+    /// would wait for TCP's next retransmission.
+    pub(super) fn call_anew(&mut self, host: HostId) {
+        let addresses = self.members.get(&host).map(|it| it.addresses.clone());
+        if let Some(addresses) = addresses.filter(|_| self.arrangement.kept.contains(&host)) {
+            self.overlay(OverlayCommand::Release { host });
+            self.overlay(OverlayCommand::Expel { host });
+            self.overlay(OverlayCommand::Admit { host, addresses });
+            self.overlay(OverlayCommand::Keep { host });
+        }
     }
 
     /// Takes note that a frame goes to a far host, and has a link to it.

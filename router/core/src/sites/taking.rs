@@ -158,6 +158,7 @@ impl Sites {
     ) {
         let same = told.as_ref().is_some_and(|told| **told == remote);
         let remote = Arc::new(remote);
+        self.arrangement.soon(now);
         for gone in self.leases.put(signed, Arc::clone(&remote), until, now) {
             self.count(SitesDrop::LeasesFull);
             let instance = gone.told.instance;

@@ -14,14 +14,18 @@ use crate::id::{InstanceId, Version};
 use crate::overlay::AskedId;
 use crate::peer::Known;
 use crate::service_frame::{Attempt, FrameKind, Request, ServiceFrame};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 
 const NETWORK_KEY: [u8; 32] = [7; 32];
-const PATH: Path = Path::Plain {
+const PATH: Path = Path {
     ifindex: 9,
-    via: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    on_link: true,
+    source: ADDRESS,
+    destination: ADDRESS,
 };
+
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 4_899);
 
 fn key(number: u8) -> PrivateKey {
     PrivateKey::from_bytes(&[number; 32])

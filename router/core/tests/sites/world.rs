@@ -13,7 +13,7 @@ use margay_core::way::Path;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -171,8 +171,12 @@ impl World {
 
     pub fn link(&mut self, (here, there): (usize, usize), up: bool) {
         let host = self.hosts[there].id;
-        let via = IpAddr::from([192, 0, 2, u8::try_from(there).unwrap() + 1]);
-        let path = Path::Plain { ifindex: 9, via };
+        let path = Path {
+            ifindex: 9,
+            on_link: true,
+            source: SocketAddr::from(([192, 0, 2, 254], 4_899)),
+            destination: SocketAddr::from(([192, 0, 2, u8::try_from(there).unwrap() + 1], 4_899)),
+        };
         self.tell(
             here,
             match up {

@@ -335,6 +335,8 @@ impl Host {
                 None
             }
             // Whatever is looked at while time passes was never answered.
+            // The kernel took nothing since it was asked last.
+            Output::LookAtSupply => Some(Input::PairsTaken(Vec::new())),
             Output::ReadFlows(flows) => Some(Input::FlowsRead(
                 flows
                     .into_iter()

@@ -167,7 +167,9 @@ impl Hosts {
         let introduction = member.introduction.clone();
         let record = MembershipRecord::Introduced(host, introduction.clone());
         self.run(Errand::Record(vec![record]));
-        self.look_for(host, now);
+        if self.met.contains(&host) {
+            self.look_for(host, now);
+        }
         self.tell_of(host, now);
         let others = self.links.keys().copied();
         let others = others.filter(|other| *other != host && Some(*other) != told_by);
@@ -226,10 +228,5 @@ impl Hosts {
             self.near
                 .handle_input(NeighbourhoodInput::Unknown { host }, now);
         }
-    }
-
-    fn hang_up(&mut self, host: HostId, now: Moment) {
-        self.link
-            .handle_input(host_link::Input::RemovePeer { host }, now);
     }
 }

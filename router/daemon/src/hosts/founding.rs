@@ -13,6 +13,7 @@ use margay_core::admission::{
 use margay_core::name::{HostName, SitePath};
 use margay_core::signature::PrivateKey;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Founds the network whose root key is `root`; the daemon starts again as its first host.
 pub async fn create(
@@ -89,7 +90,7 @@ fn found(
     let place = Place {
         name: name.clone(),
         site: site.clone(),
-        roles: Role::ALL.iter().copied().collect(),
+        roles: BTreeSet::from([Role::Issuer]),
     };
     let roles = place.roles.clone();
     let Issued {

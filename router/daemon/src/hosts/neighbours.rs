@@ -16,7 +16,12 @@ use margay_core::neighbourhood::{
 use margay_core::peer::RemoteInstance;
 use margay_core::port::Input;
 use margay_core::sites::SUMMARY_BYTES_MAX;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How often is told with which hosts flows are open.
+const TELL_BUSY: Duration = Duration::from_secs(5);
 
 /// Begins alone, with what an earlier run was asked to keep.
 pub(super) fn begin(
@@ -48,15 +53,12 @@ fn is_operator(certificate: &Certificate) -> bool {
 }
 
 impl Hosts {
-    /// Tells the neighbourhood of a member of this host's site.
+    /// Tells the neighbourhood of a member.
     pub(super) fn tell_of(&mut self, host: HostId, now: Moment) {
         let Some(member) = self.membership.member(&host) else {
             return;
         };
         let certificate = &member.certificate;
-        if certificate.site != self.own.entry.site {
-            return;
-        }
         let neighbour = Neighbour {
             host,
             site: certificate.site.clone(),
@@ -110,6 +112,19 @@ impl Hosts {
         self.settle(now);
     }
 
+    /// With these hosts flows are open here.
+    pub fn busy_with(&mut self, hosts: BTreeSet<HostId>, now: Moment) {
+        self.busy_at = now + TELL_BUSY;
+        self.near
+            .handle_input(NeighbourhoodInput::Busy { hosts }, now);
+        self.settle(now);
+    }
+
+    /// Whether it is time for [`Hosts::busy_with`].
+    pub fn is_busy_due(&self, now: Moment) -> bool {
+        self.busy_at <= now
+    }
+
     /// A host answered an echo, whatever its daemon does.
     pub(super) fn echoed(&mut self, host: HostId, now: Moment) {
         self.near
@@ -150,10 +165,13 @@ impl Hosts {
                 let record = MembershipRecord::Kept(composition, bytes);
                 self.run(Errand::Record(vec![record]));
             }
-            // All hosts are linked so far, and nothing carries an overlay.
-            NeighbourhoodOutput::Meet { .. }
-            | NeighbourhoodOutput::Part { .. }
-            | NeighbourhoodOutput::Overlay(_) => {}
+            NeighbourhoodOutput::Meet { host } => self.meet(host, now),
+            NeighbourhoodOutput::Part { host } => self.part(host, now),
+            // Who finds the queue full is dropped and counted there.
+            NeighbourhoodOutput::Overlay(command) => {
+                tracing::debug!(?command, "to the overlay");
+                let _ = self.overlay.send(command);
+            }
             NeighbourhoodOutput::Outlived(epoch) => {
                 tracing::warn!(
                     "an older state of this host was restored: others know a later life of it"

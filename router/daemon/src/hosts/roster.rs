@@ -26,7 +26,16 @@ impl Hosts {
             None if self.refusals.contains_key(&host) => "refused",
             None => "down",
         };
+        let is_near = certificate.site == self.own.entry.site;
+        let is_up = self.near.is_up(&host);
+        let state = match (link, is_near, is_up) {
+            ("self", ..) => "self",
+            (_, false, _) => "far",
+            (.., true) => "up",
+            (.., false) => "down",
+        };
         MemberRow {
+            state: state.to_owned(),
             name: certificate.name.to_string(),
             site: certificate.site.to_string(),
             link: link.to_owned(),

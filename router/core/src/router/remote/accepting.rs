@@ -117,7 +117,7 @@ impl Router {
         let instance = match server {
             Server::Here(instance) => instance,
             Server::There(remote, _) => {
-                let to = self.peers.asked_for(remote).ok_or(DropReason::NoInstance)?;
+                let to = self.peers.asked_for(remote).ok_or(DropReason::NoLink)?;
                 return self.pass_on_request(to, attempt, request, bytes);
             }
         };

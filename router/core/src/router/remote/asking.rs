@@ -269,6 +269,6 @@ impl Router {
 fn learns_soon(reason: DropReason) -> bool {
     matches!(
         reason,
-        DropReason::UnknownCaller | DropReason::PolicyUnknown
+        DropReason::UnknownCaller | DropReason::PolicyUnknown | DropReason::NoLink
     )
 }

@@ -10,7 +10,7 @@ use crate::port::{Input, Output};
 use crate::router::OwnHost;
 use crate::way::{Path, Way};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,9 +45,11 @@ pub(super) fn host(name: char) -> HostId {
 }
 
 fn path() -> Path {
-    Path::Plain {
+    Path {
         ifindex: 9,
-        via: IpAddr::from([192, 0, 2, 1]),
+        on_link: true,
+        source: SocketAddr::from(([192, 0, 2, 9], 4_899)),
+        destination: SocketAddr::from(([192, 0, 2, 1], 4_899)),
     }
 }
 
