@@ -1,9 +1,11 @@
-//! `./x demo`: one host from its first name to a killed daemon, told step by step with its figures.
+//! `./x demo`: one host from its first name to a killed daemon, then a network of five, told step by
+//! step with the figures.
 
 mod denial;
 mod first_packet;
 mod load;
 mod names;
+mod network;
 mod outage;
 mod rebound;
 mod report;
@@ -31,6 +33,7 @@ pub fn run(host: &Host) -> Result<Report> {
     rebound::show(&shop, &mut report)?;
     outage::survive(&shop, &mut report)?;
     rolling::replace(&shop, &mut report)?;
+    network::run(&mut report)?;
     report.seconds = began.elapsed().as_secs();
     Ok(report)
 }

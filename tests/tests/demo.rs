@@ -18,7 +18,7 @@ use std::time::Duration;
 /// How long the kernel may take to end a host's processes.
 const GONE_MAX: Duration = Duration::from_secs(20);
 
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 22] = [
     "names_glibc",
     "names_musl",
     "spread",
@@ -33,6 +33,13 @@ const FIELDS: [&str; 15] = [
     "rolling_requests",
     "rolling_ms",
     "rolling_failed",
+    "hosts",
+    "sites",
+    "first_packet_hops",
+    "later_packet_hops",
+    "detect_ms",
+    "converge_ms",
+    "heal_ms",
     "seconds",
 ];
 

@@ -15,6 +15,7 @@ pub mod idle;
 pub mod inter_host;
 pub mod isolation;
 pub mod line;
+pub mod look_ups;
 pub mod margay_host;
 pub mod measurement;
 pub mod metered;

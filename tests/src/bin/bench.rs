@@ -6,7 +6,7 @@ use margay_tests::bench::conditions::{CLAIM_ROUNDS_MIN, Conditions, CongestionCo
 use margay_tests::bench::config::Config;
 use margay_tests::bench::dns::{self, Server};
 use margay_tests::bench::same_host::{Plan, ROUNDS_USUAL, run};
-use margay_tests::bench::{hosts, idle, inter_host, isolation, report};
+use margay_tests::bench::{hosts, idle, inter_host, isolation, look_ups, report};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -31,6 +31,8 @@ enum Bench {
     Idle(Idle),
     /// Many hosts of one site.
     Hosts(Hosts),
+    /// Names of other sites that only Kademlia can find.
+    LookUps(LookUps),
 }
 
 #[derive(clap::Args)]
@@ -277,6 +279,44 @@ impl Hosts {
     }
 }
 
+#[derive(clap::Args)]
+struct LookUps {
+    /// Writes one line of JSON a figure instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// How many sites, each with one host.
+    #[arg(long, default_value_t = 12)]
+    sites: usize,
+    /// How many names, spread over all sites but one.
+    #[arg(long, default_value_t = 100)]
+    names: usize,
+    /// Set by this program itself when it starts again inside.
+    #[arg(long, hide = true)]
+    scratch: Option<PathBuf>,
+}
+
+impl LookUps {
+    fn run(&self) -> Result<ExitCode> {
+        let plan = look_ups::Plan {
+            sites: self.sites,
+            names: self.names,
+        };
+        let Some(scratch) = &self.scratch else {
+            plan.check()?;
+            return isolation::run_isolated(std::env::args_os().skip(1));
+        };
+        isolation::settle_inside(scratch)?;
+        let measured = look_ups::run(&plan)?;
+        let mut output = std::io::stdout().lock();
+        if self.json {
+            look_ups::write_json(&plan, &measured, &mut output)?;
+        } else {
+            look_ups::write_table(&plan, &measured, &mut output)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 fn main() -> Result<ExitCode> {
     match Arguments::parse().bench {
         Bench::SameHost(arguments) => arguments.run(),
@@ -284,5 +324,6 @@ fn main() -> Result<ExitCode> {
         Bench::Dns(arguments) => arguments.run(),
         Bench::Idle(arguments) => arguments.run(),
         Bench::Hosts(arguments) => arguments.run(),
+        Bench::LookUps(arguments) => arguments.run(),
     }
 }

@@ -33,6 +33,20 @@ pub struct Report {
     pub rolling_ms: u64,
     /// Requests that failed, in all of that load.
     pub rolling_failed: u64,
+    /// Hosts of the network.
+    pub hosts: u32,
+    /// Its sites.
+    pub sites: u32,
+    /// Service routers between the client's and the server's host that passed a first packet on.
+    pub first_packet_hops: u32,
+    /// Hosts between them that carried a later packet.
+    pub later_packet_hops: u32,
+    /// From a host's death until every survivor of its site knew.
+    pub detect_ms: f64,
+    /// From a service's application until every host of both sites answered its name.
+    pub converge_ms: f64,
+    /// From the end of a site's isolation until it was reached and knew what had been applied.
+    pub heal_ms: f64,
     /// How long the demo took.
     pub seconds: u64,
 }
@@ -90,6 +104,14 @@ impl Report {
         check(
             self.rolling_requests > 0 && self.rolling_failed == 0,
             "requests failed while replicas were replaced",
+        );
+        check(
+            self.first_packet_hops > 0,
+            "no router stood between the client's and the server's host",
+        );
+        check(
+            self.later_packet_hops == 0,
+            "later packets did not go direct",
         );
         faults
     }

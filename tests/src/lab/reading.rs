@@ -74,4 +74,10 @@ pub struct Status {
     pub flows: u32,
     /// First packets that came up to core so far.
     pub upcalls: u64,
+    /// First packets for which another host was asked.
+    pub requests_sent: u64,
+    /// First packets of other hosts that were passed on to another.
+    pub requests_passed_on: u64,
+    /// First packets of other hosts whose flows were accepted.
+    pub requests_accepted: u64,
 }

@@ -8,3 +8,4 @@
 mod admission;
 mod flows;
 mod site;
+mod sites;

@@ -122,6 +122,8 @@ fn underlay(node: &Node) -> Result<Vec<String>> {
 pub struct MemberSeen {
     /// Its name.
     pub name: String,
+    /// How it is: `self`, `up`, `down`, or `far`: of another site.
+    pub state: String,
     /// The state of the link to it: `self`, `up`, `down` or `refused`.
     pub link: String,
 }
