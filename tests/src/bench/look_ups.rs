@@ -111,7 +111,8 @@ fn composition(plan: &Plan) -> String {
     for (number, name) in names.chain(["probe".to_owned()]).enumerate() {
         let site = 1 + number % (plan.sites - 1);
         text += &format!(
-            "[automaton.{name}]\ncommand = [\"sleep\", \"infinity\"]\non = [\"s{site}-1\"]\n"
+            "[automaton.{name}]\ncommand = [\"sleep\", \"infinity\"]\non = [\"s{site}-1\"]\n\
+             ports = {{ any = {{ port = 9, protocol = \"tcp\" }} }}\n"
         );
         needs.push(format!("\"{name}\""));
     }
