@@ -46,19 +46,16 @@ impl Aggregates {
         rows: MappedArray<AggregateRow>,
         epochs: MappedArray<EpochRow>,
     ) -> Result<Self, MapError> {
-        for (_, row) in rows.rows() {
-            row.policy_epoch.store(0, Release);
-        }
-        for (_, epoch) in epochs.rows() {
-            epoch.number.store(Epoch::FIRST.0, Release);
-        }
+        rows.each(|_, row| row.policy_epoch.store(0, Release));
+        epochs.each(|_, epoch| epoch.number.store(Epoch::FIRST.0, Release));
         let old: Vec<RawAggregateKey> = keys.keys().collect::<Result<_, _>>()?;
         for key in &old {
             keys.remove(key)?;
         }
         Ok(Aggregates {
             keys,
-            free: (0..rows.len() as u32).collect(),
+            // The first ones are handed out first: what nobody uses need not be mapped.
+            free: (0..rows.len() as u32).rev().collect(),
             rows,
             epochs,
             used: BTreeMap::new(),

@@ -88,14 +88,15 @@ impl Endpoints {
 
     /// Every endpoint in use, with its instance and device.
     pub(crate) fn list(&self) -> Vec<(EndpointIndex, InstanceId, u32)> {
-        self.rows
-            .rows()
-            .filter_map(|(index, row)| {
-                let ifindex = self.ifindex(EndpointIndex(index))?;
+        let mut list = Vec::new();
+        self.rows.each(|index, row| {
+            let ifindex = row.ifindex.load(Acquire);
+            if ifindex != 0 {
                 let instance = InstanceId(row.instance.load(Relaxed));
-                Some((EndpointIndex(index), instance, ifindex))
-            })
-            .collect()
+                list.push((EndpointIndex(index), instance, ifindex));
+            }
+        });
+        list
     }
 
     /// Returns one credit: user space is done with one upcalled packet.

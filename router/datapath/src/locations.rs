@@ -50,22 +50,24 @@ impl Locations {
         rows: MappedArray<LocationRow>,
         now: Instant,
     ) -> Self {
-        let named: BTreeSet<u32> = cells
-            .rows()
-            .map(|(_, cell)| cell.row.load(Acquire))
-            .collect();
+        let mut named = BTreeSet::from([NOWHERE]);
+        cells.each(|_, cell| {
+            named.insert(cell.row.load(Acquire));
+        });
         let mut free = Vec::new();
         let mut resting = VecDeque::new();
-        for (index, row) in rows.rows() {
-            if index == NOWHERE || named.contains(&index) {
-                continue;
+        rows.each(|index, row| {
+            if named.contains(&index) {
+                return;
             }
             if row.kind.load(Relaxed) == LOCATION_NOWHERE {
                 free.push(index);
             } else {
                 resting.push_back((now, index));
             }
-        }
+        });
+        // The first ones are handed out first: what nobody uses need not be mapped.
+        free.reverse();
         Locations {
             cells,
             rows,

@@ -20,7 +20,7 @@ pub(crate) unsafe trait Row: Sync {}
 /// How many rows are mapped at a time. What is mapped counts as this process's memory, though the
 /// kernel holds it either way: an idle host's few flows shall not look like a table full of them.
 /// Rows of any size fill whole pages in this number.
-const WINDOW_ROWS: usize = 4096;
+pub(crate) const WINDOW_ROWS: usize = 4096;
 
 /// A view of an array made with `BPF_F_MMAPABLE`, mapped window by window as rows are first used; it
 /// keeps the map alive.
@@ -96,6 +96,13 @@ impl<T: Row> MappedArray<T> {
         Some(unsafe { window.rows.add(place).as_ref() })
     }
 
+    /// How many windows are mapped.
+    #[cfg(test)]
+    pub(crate) fn mapped_windows(&self) -> usize {
+        let windows = self.windows.iter();
+        windows.filter(|it| it.get().is_some()).count()
+    }
+
     /// Maps the rows of one window.
     fn window(&self, number: usize) -> io::Result<Window<T>> {
         let first = number * WINDOW_ROWS;
@@ -121,9 +128,32 @@ impl<T: Row> MappedArray<T> {
         })
     }
 
-    /// All rows with their indices.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = (u32, &T)> {
-        (0u32..).map_while(|index| Some((index, self.row(index)?)))
+    /// Calls `look` with each row and its index, in their order. Windows that nobody has used are
+    /// mapped only for as long as it looks at them.
+    pub(crate) fn each(&self, mut look: impl FnMut(u32, &T)) {
+        for (number, cell) in self.windows.iter().enumerate() {
+            let mapped;
+            let window = match cell.get() {
+                Some(window) => window,
+                None => match self.window(number) {
+                    Ok(window) => {
+                        mapped = window;
+                        &mapped
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, number, "cannot map rows of the kernel's table");
+                        return;
+                    }
+                },
+            };
+            let first = number * WINDOW_ROWS;
+            let places = 0..self.len.saturating_sub(first).min(WINDOW_ROWS);
+            for place in places {
+                // SAFETY: as in `row`; the window outlives the look.
+                let row = unsafe { window.rows.add(place).as_ref() };
+                look((first + place) as u32, row);
+            }
+        }
     }
 }
 
