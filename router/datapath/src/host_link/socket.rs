@@ -63,8 +63,14 @@ impl LinkSocket {
 
     /// Hands out the next datagram and its sender; `None` when none waits.
     pub fn receive(&mut self) -> io::Result<Option<(SocketAddr, &[u8])>> {
-        if self.next == self.batch.len() && !self.fill()? {
-            return Ok(None);
+        if self.next == self.batch.len() {
+            // A batch that was not full took all that waited: to ask again would tell the same.
+            let took_all = (1..BATCH).contains(&self.batch.len());
+            self.batch.clear();
+            self.next = 0;
+            if took_all || !self.fill()? {
+                return Ok(None);
+            }
         }
         let (from, length) = self.batch[self.next];
         let datagram = &self.buffers[self.next][..length];
@@ -90,8 +96,6 @@ impl LinkSocket {
 
     /// Reads as many datagrams as wait, up to a batch; answers whether there was any.
     fn fill(&mut self) -> io::Result<bool> {
-        self.batch.clear();
-        self.next = 0;
         let mut slices: Vec<[IoSliceMut<'_>; 1]> = self
             .buffers
             .iter_mut()
@@ -218,6 +222,18 @@ mod tests {
         }
         assert_eq!(receive(&mut link).1.len(), DATAGRAM_BYTES_MAX + 1);
         assert!(link.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn what_comes_while_a_batch_is_read_is_left_to_the_next_look() {
+        let mut link = LinkSocket::open(0).unwrap();
+        let port = link.port().unwrap();
+        let other = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        other.send_to(&[1], ("127.0.0.1", port)).unwrap();
+        assert_eq!(receive(&mut link).1, [1]);
+        other.send_to(&[2], ("127.0.0.1", port)).unwrap();
+        assert!(link.receive().unwrap().is_none());
+        assert_eq!(receive(&mut link).1, [2]);
     }
 
     #[test]
