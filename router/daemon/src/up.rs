@@ -87,6 +87,16 @@ fn share_heaps() {
     debug_assert_eq!(shared, 1, "the C library knows M_ARENA_MAX");
 }
 
+/// Gives memory back that only the start needed: while programs are loaded, the kernel's description of
+/// all its types is in it. No packet waits yet for who holds the heap.
+fn return_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim takes an integer, and may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 async fn run_claimed(
     directories: Directories,
     cgroup_root: PathBuf,
@@ -125,6 +135,7 @@ async fn run_claimed(
         slow,
     };
 
+    return_memory();
     // The router thread starts last, so that no first packet is decided before all is adopted; the
     // effects of its first decisions wait for the supervisor in their channel.
     let (router, router_thread) = thread.spawn(Input::Recover(recovery))?;
