@@ -20,10 +20,11 @@ use margay_core::moment::Moment;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How often a peer is asked whether it hears us; it keeps mappings of NATs open as well.
-pub const ECHO_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a peer is asked whether it hears us; it keeps mappings of NATs open as well. Where sixty
+/// hosts do nothing, most of what they do is this.
+pub const ECHO_INTERVAL: Duration = Duration::from_secs(6);
 
-/// How long a peer may leave echoes unanswered: two of them at the least, mostly three.
+/// How long a peer may leave echoes unanswered: two of them at the least, often three.
 pub const SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// Addresses of one peer that are tried.
