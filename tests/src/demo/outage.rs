@@ -111,7 +111,8 @@ impl Pings {
     }
 }
 
-fn unix_now() -> f64 {
+/// The time of day, in seconds since 1970.
+pub(super) fn unix_now() -> f64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()

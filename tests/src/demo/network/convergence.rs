@@ -1,26 +1,21 @@
 //! Step: a service is applied in one site, and every host of both learns of it.
 
+use super::super::outage::unix_now;
 use super::super::{Report, chapter, tell};
 use super::travel::{FOUNDER, Travel};
 use crate::lab::{Host, PLACE};
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A service that every host's own programs may ask for.
-const NEWS: &str = r#"
-[composition]
-name = "news"
-version = 1
-
-[host]
-needs = ["news"]
-
-[automaton.news]
-command = ["sleep", "infinity"]
-on = ["paris-3"]
-"#;
+/// A service on the founder's host that every host's own programs may ask for.
+pub(super) fn service(name: &str) -> String {
+    format!(
+        "[composition]\nname = \"{name}\"\nversion = 1\n\
+         [host]\nneeds = [\"{name}\"]\n\
+         [automaton.{name}]\ncommand = [\"sleep\", \"infinity\"]\non = [\"{FOUNDER}\"]\n"
+    )
+}
 
 /// Applies the service while every host asks for it, and takes the time of the last first answer.
 pub(super) fn measure(travel: &Travel, report: &mut Report) -> Result<()> {
@@ -31,8 +26,8 @@ pub(super) fn measure(travel: &Travel, report: &mut Report) -> Result<()> {
         Ok((node.name.as_str(), Asker::start(host, "news.matrix")?))
     });
     let askers = askers.collect::<Result<Vec<_>>>()?;
-    let applied = unix_now()?;
-    travel.lab.find_host(FOUNDER)?.apply(NEWS)?;
+    let applied = unix_now();
+    travel.lab.find_host(FOUNDER)?.apply(&service("news"))?;
     let mut last: f64 = 0.0;
     for (name, asker) in askers {
         let known = asker.answered().with_context(|| name.to_owned())? - applied;
@@ -71,9 +66,4 @@ impl Asker {
         ensure!(self.child.wait()?.success(), "the asker failed");
         Ok(answered.parse()?)
     }
-}
-
-/// The time of day, in seconds since 1970.
-pub(super) fn unix_now() -> Result<f64> {
-    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64())
 }

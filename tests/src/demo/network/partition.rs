@@ -1,7 +1,7 @@
 //! Step: a site is cut off; each goes on by itself, and both are one again soon after it is healed.
 
 use super::super::{Report, chapter, tell};
-use super::convergence::Asker;
+use super::convergence::{Asker, service};
 use super::travel::{FOUNDER, GATEWAYS, SERVER, SHOPPER, Travel};
 use crate::lab::until;
 use anyhow::{Context, Result, ensure};
@@ -12,20 +12,6 @@ const LINK: &str = "backbone-rome";
 
 /// How long hosts may take to miss each other, or to find each other again.
 const NOTICED_WITHIN: Duration = Duration::from_secs(90);
-
-/// What is applied while Rome is cut off, for both sites.
-const WEATHER: &str = r#"
-[composition]
-name = "weather"
-version = 1
-
-[host]
-needs = ["weather"]
-
-[automaton.weather]
-command = ["sleep", "infinity"]
-on = ["paris-3"]
-"#;
 
 /// Cuts Rome off until both gateways miss each other, writes on one side, and heals the cut.
 pub(super) fn survive(travel: &Travel, report: &mut Report) -> Result<()> {
@@ -39,7 +25,7 @@ pub(super) fn survive(travel: &Travel, report: &mut Report) -> Result<()> {
         let other = members.iter().find(|member| member.name == rome);
         Ok(other.filter(|it| it.link != "up").map(drop))
     })?;
-    travel.lab.find_host(FOUNDER)?.apply(WEATHER)?;
+    travel.lab.find_host(FOUNDER)?.apply(&service("weather"))?;
     let page = ["curl", "-sS", "--max-time", "5", "http://web.matrix:8000/"];
     travel.client()?.run(SHOPPER, &page)?;
     ensure!(ping(travel).is_err(), "the cut site answers");
