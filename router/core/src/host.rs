@@ -73,12 +73,21 @@ impl From<HostId> for String {
     }
 }
 
-/// How often a host has started: raised before anything else at each start, so that what it says
-/// now can be told from what it said in an earlier life.
+/// One life of a host: raised before anything else at each start, so that what it says now can be told
+/// from what it said in an earlier life.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct OriginEpoch(pub u64);
+
+impl OriginEpoch {
+    /// A life after this one. The draw tells two lives apart that both came after the same one, because
+    /// the state of the host was restored from a copy.
+    pub fn next(self, draw: u16) -> OriginEpoch {
+        let lives = (self.0 | u64::from(u16::MAX)).saturating_add(1);
+        OriginEpoch(lives | u64::from(draw))
+    }
+}
 
 impl fmt::Display for OriginEpoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,6 +98,15 @@ impl fmt::Display for OriginEpoch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lives_follow_each_other_and_two_after_one_differ() {
+        let first = OriginEpoch::default().next(u16::MAX);
+        assert!(OriginEpoch::default() < first && first < first.next(0));
+        assert_ne!(first.next(1), first.next(2));
+        let last = OriginEpoch(u64::MAX);
+        assert_eq!(last.next(7), last);
+    }
 
     #[test]
     fn host_ids_read_back_and_wrong_ones_say_what_to_write() {

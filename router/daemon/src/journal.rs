@@ -76,8 +76,9 @@ impl Journal {
     /// Begins another life of this host: what it says in it is told from what it said before.
     pub fn raise_epoch(&mut self) -> Result<OriginEpoch> {
         let mut epoch = OriginEpoch::default();
+        let draw = u16::from_be_bytes(random()?);
         self.write(|transaction| {
-            epoch = membership::raise_epoch(transaction)?;
+            epoch = membership::raise_epoch(transaction, draw)?;
             Ok(())
         })?;
         Ok(epoch)

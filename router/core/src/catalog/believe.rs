@@ -75,7 +75,10 @@ impl Catalog {
         origin.wants(place, listed)?;
         let record = Record::open(host, wire)?;
         self.check_room(host, &record, wire)?;
-        self.write_down(host, record, wire, now);
+        let origin = self.origins.get_mut(host);
+        if !origin.is_some_and(|origin| origin.find(&record, wire)) {
+            self.write_down(host, record, wire, now);
+        }
         Ok(())
     }
 

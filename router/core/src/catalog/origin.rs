@@ -74,13 +74,16 @@ impl Life {
     }
 }
 
-/// A second look at every record of an origin, because those that are here do not add up.
+/// A second look at every record of an origin, because those that are here do not add up. What it
+/// finds counts only if everything adds up then: whoever answers may be wrong, or lie.
 #[derive(Debug, Default)]
 pub(super) struct Check {
     /// How far it has come.
     pub(super) checked: u64,
     /// Records that are here and that the answering host did not list.
     pub(super) doubtful: BTreeSet<u64>,
+    /// Records that it listed and that are not here, though later ones are.
+    found: BTreeMap<u64, Box<[u8]>>,
 }
 
 /// Everything that is known of one origin's word.
@@ -138,7 +141,10 @@ impl Origin {
             return Ok(());
         }
         let past = sequence <= self.complete && !(listed && self.check.is_some());
-        let here = self.life.records.contains_key(&sequence) || self.ahead.contains(&sequence);
+        let found = |check: &Check| check.found.contains_key(&sequence);
+        let here = self.life.records.contains_key(&sequence)
+            || self.ahead.contains(&sequence)
+            || self.check.as_ref().is_some_and(found);
         if epoch < self.life.epoch || past || here {
             return Err(CatalogDrop::Known);
         }
@@ -163,7 +169,7 @@ impl Origin {
         (self.sum, self.signed_sum) = (Sum::default(), Sum::default());
         self.ahead.clear();
         self.taken_back.clear();
-        self.check = None;
+        self.take_check();
         self.drop_life(void)
     }
 
@@ -232,6 +238,38 @@ impl Origin {
         }
     }
 
+    /// Keeps a record that a second look found until it has ended; says whether it is such a one.
+    pub(super) fn find(&mut self, record: &Record, wire: &[u8]) -> bool {
+        let past = record.epoch == self.life.epoch && record.sequence <= self.complete;
+        let Some(check) = self.check.as_mut().filter(|_| past) else {
+            return false;
+        };
+        check.found.insert(record.sequence, wire.into());
+        self.bytes += cost(wire.len());
+        true
+    }
+
+    /// Ends the second look. Answers what is not so and what is besides, if everything adds up with it.
+    pub(super) fn end_check(
+        &mut self,
+        part_of: impl Fn(&[u8]) -> Sum,
+    ) -> Option<(BTreeSet<u64>, Vec<Box<[u8]>>)> {
+        let Check {
+            doubtful, found, ..
+        } = self.take_check()?;
+        let here = doubtful.iter().filter_map(|it| self.life.get(*it));
+        let without = here.fold(self.sum, |sum, it| sum.minus(part_of(&it.wire)));
+        let found: Vec<Box<[u8]>> = found.into_values().collect();
+        let sum = found.iter().fold(without, |sum, it| sum.plus(part_of(it)));
+        (sum == self.signed_sum).then_some((doubtful, found))
+    }
+
+    fn take_check(&mut self) -> Option<Check> {
+        let check = self.check.take()?;
+        self.bytes -= check.found.values().map(|it| cost(it.len())).sum::<usize>();
+        Some(check)
+    }
+
     /// Everything up to `sequence` was named.
     pub(super) fn complete_through(&mut self, sequence: u64) {
         self.complete = self.complete.max(sequence);
@@ -245,7 +283,7 @@ impl Origin {
         let whole = self.complete == self.highest;
         let sound = self.is_sound();
         if sound {
-            self.check = None;
+            self.take_check();
         } else if whole && self.check.is_none() {
             self.check = Some(Check::default());
         }

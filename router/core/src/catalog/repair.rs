@@ -279,7 +279,7 @@ impl Catalog {
         }
     }
 
-    /// Goes on with a second look; at its end, what nobody listed is not so.
+    /// Goes on with a second look; at its end, if all adds up, what nobody listed is not so.
     fn advance_check(
         &mut self,
         host: &HostId,
@@ -301,8 +301,10 @@ impl Catalog {
         if section.through < section.complete {
             return;
         }
-        let doubtful = std::mem::take(&mut check.doubtful);
-        origin.check = None;
+        let part_of = |wire: &[u8]| Record::read_again(host, wire).part;
+        let Some((doubtful, found)) = origin.end_check(part_of) else {
+            return;
+        };
         let mut gone = Vec::new();
         for sequence in doubtful {
             let record = origin.range(sequence - 1, sequence).next();
@@ -312,6 +314,9 @@ impl Catalog {
         }
         for stored in gone {
             self.strike(host, &stored, now);
+        }
+        for wire in found {
+            self.write_down(host, Record::read_again(host, &wire), &wire, now);
         }
     }
 }
@@ -327,6 +332,8 @@ fn lacks_after(origin: &Origin, mark: Option<&wire::Mark>) -> Option<u64> {
         None => 0,
         Some(mark) if OriginEpoch(mark.epoch) > origin.life.epoch => return None,
         Some(mark) if mark.complete > origin.complete => return None,
+        // Only what adds up here tells what is not so any more.
+        Some(mark) if mark.checked.is_some() && !origin.is_sound() => return None,
         Some(mark) => mark.checked.unwrap_or(mark.complete),
     };
     (after < origin.complete).then_some(after)

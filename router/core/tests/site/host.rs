@@ -57,8 +57,10 @@ pub struct Host {
     pub id: HostId,
     pub key: PrivateKey,
     pub clock: Clock,
-    /// Durable.
-    pub epoch: u64,
+    /// Durable: its lives, the present one last, as far as its state tells.
+    epochs: Vec<OriginEpoch>,
+    /// How many lives it really had.
+    lives: u16,
     /// Durable: compositions as they were signed.
     pub compositions: BTreeMap<String, Vec<u8>>,
     /// What is so here, and what a daemon says again when it starts.
@@ -84,7 +86,8 @@ impl Host {
             id,
             key,
             clock: Clock::draw(random),
-            epoch: 0,
+            epochs: vec![OriginEpoch::default()],
+            lives: 0,
             compositions: BTreeMap::new(),
             says: BTreeMap::from([(Key::Host, Statement::Host { credential })]),
             daemon: None,
@@ -95,6 +98,25 @@ impl Host {
             gone: false,
             instances: 0,
         }
+    }
+
+    /// The present life, or the last.
+    pub fn epoch(&self) -> OriginEpoch {
+        self.epochs.last().copied().unwrap_or_default()
+    }
+
+    /// Begins a life after that one, with a draw that no other life of this host has.
+    pub fn begin_life(&mut self, after: OriginEpoch) -> OriginEpoch {
+        self.lives += 1;
+        let epoch = after.next(self.lives.wrapping_mul(40_503));
+        self.epochs.push(epoch);
+        epoch
+    }
+
+    /// Takes the durable state of two lives ago for the present one.
+    pub fn restore(&mut self) {
+        self.epochs
+            .truncate(self.epochs.len().saturating_sub(2).max(1));
     }
 
     /// A number for an instance that is born here.
@@ -129,18 +151,18 @@ impl Host {
         seed: u64,
         true_time: Duration,
     ) {
-        self.epoch += 1;
+        let epoch = self.begin_life(self.epoch());
         self.keeper = true;
         let now = self.clock.shows(true_time);
         let config = MembershipConfig {
             host: self.id,
-            epoch: OriginEpoch(self.epoch),
+            epoch,
         };
         let mut membership = Membership::new(config, seed, now);
         membership.handle_input(MembershipInput::Peers(site.clone()), now);
         let config = CatalogConfig {
             key: self.key.clone(),
-            epoch: OriginEpoch(self.epoch),
+            epoch,
             limits: CatalogLimits {
                 taken_back_kept,
                 ..CatalogLimits::default()

@@ -31,7 +31,7 @@ pub enum Step {
     },
     /// Every daemon ends at once and comes back.
     CrashAll { reboot: bool },
-    /// A host comes back with the epoch of an earlier life, from a backup.
+    /// A host comes back with the state of an earlier life, from a backup.
     Restore { host: usize },
     /// A host stands still.
     Pause { host: usize, lasts: Duration },

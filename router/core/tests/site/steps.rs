@@ -43,7 +43,7 @@ pub fn apply(world: &mut World, step: Step) {
             world.crash(host, false);
             let id = world.hosts[host].id;
             world.truth.restored.insert(id);
-            world.hosts[host].epoch = world.hosts[host].epoch.saturating_sub(2);
+            world.hosts[host].restore();
             world.start_in(host, Duration::from_millis(200));
         }
         Step::Flap { host, times } => {

@@ -4,7 +4,6 @@ use super::checks;
 use super::host::credential;
 use super::world::{Event, Message, World};
 use margay_core::catalog::{CatalogInput, CatalogOutput, Change};
-use margay_core::host::OriginEpoch;
 use margay_core::membership::{MembershipInput, MembershipOutput};
 use margay_core::wire::margay::catalog::Answer;
 use prost::Message as _;
@@ -107,8 +106,7 @@ impl World {
             }
             CatalogOutput::Outlived(epoch) => {
                 let host = &mut self.hosts[index];
-                host.epoch = host.epoch.max(epoch.0) + 1;
-                let epoch = OriginEpoch(host.epoch);
+                let epoch = host.begin_life(host.epoch().max(epoch));
                 let now = host.clock.shows(self.now);
                 if let Some(daemon) = &mut host.daemon {
                     daemon

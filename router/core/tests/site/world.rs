@@ -48,8 +48,8 @@ pub struct Truth {
     pub said: BTreeMap<(HostId, Key), Vec<Statement>>,
     /// Who held an identity in each generation.
     pub holders: BTreeMap<Identity, BTreeMap<Generation, HostId>>,
-    /// Hosts that began again with the epoch of an earlier life, and so said two things under one number
-    /// until they heard of it.
+    /// Hosts that began again from the state of an earlier life: of what two lives said, the one that
+    /// counts until they hear of it may be the older.
     pub restored: BTreeSet<HostId>,
     /// What the operator signed; `None` where it was withdrawn.
     pub compositions: BTreeMap<Version, Option<Composition>>,

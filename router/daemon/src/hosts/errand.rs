@@ -1,7 +1,7 @@
 //! What the hosts' part of the router thread wants done and that takes time.
 
 use super::echo;
-use crate::journal::MembershipRecord;
+use crate::journal::{MembershipRecord, random};
 use crate::world::{World, lock};
 use anyhow::{Context, Result};
 use margay_core::host::{HostId, OriginEpoch};
@@ -120,6 +120,7 @@ async fn run_one(world: &World, errand: Errand) -> Result<()> {
             Ok(())
         }
         Errand::Outlive(epoch) => {
+            let epoch = epoch.next(u16::from_be_bytes(random()?));
             commit(world, vec![MembershipRecord::Epoch(epoch)]).await?;
             let raised = world
                 .router

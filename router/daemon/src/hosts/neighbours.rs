@@ -176,7 +176,7 @@ impl Hosts {
                 tracing::warn!(
                     "an older state of this host was restored: others know a later life of it"
                 );
-                self.run(Errand::Outlive(OriginEpoch(epoch.0 + 1)));
+                self.run(Errand::Outlive(epoch));
             }
         }
     }

@@ -179,13 +179,13 @@ pub(super) fn apply(transaction: &WriteTransaction, record: &MembershipRecord) -
 }
 
 /// Raises the number of this host's life.
-pub(super) fn raise_epoch(transaction: &WriteTransaction) -> Result<OriginEpoch> {
+pub(super) fn raise_epoch(transaction: &WriteTransaction, draw: u16) -> Result<OriginEpoch> {
     let mut membership = transaction.open_table(MEMBERSHIP)?;
     let last: Option<OriginEpoch> = membership
         .get(EPOCH)?
         .map(|epoch| decode(epoch.value()))
         .transpose()?;
-    let epoch = OriginEpoch(last.unwrap_or_default().0 + 1);
+    let epoch = last.unwrap_or_default().next(draw);
     membership.insert(EPOCH, serde_json::to_vec(&epoch)?.as_slice())?;
     Ok(epoch)
 }

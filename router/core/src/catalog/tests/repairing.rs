@@ -102,6 +102,56 @@ fn record_that_came_late_for_its_retraction_stays_out() {
 }
 
 #[test]
+fn lie_in_a_second_look_brings_nothing_back() {
+    let config = |number| CatalogConfig {
+        key: key(number),
+        epoch: OriginEpoch(1),
+        limits: CatalogLimits {
+            taken_back_kept: Duration::from_secs(1),
+            ..CatalogLimits::default()
+        },
+    };
+    let (mut one, mut two) = (with(config(0)), with(config(1)));
+    let (first, second) = (says(&web(0, 1, 5)), says(&web(0, 2, 5)));
+    let said = publish(&mut one, vec![first.clone()], at(0));
+    let old = wire::Gossip::decode(said[0].as_slice()).unwrap().records;
+    hear(&mut two, &said, at(0));
+    let said = publish(&mut one, vec![second.clone()], at(10));
+    hear(&mut two, &said, at(10));
+    one.handle_input(CatalogInput::TakeBack(first.key()), at(50));
+    let taken_back = flush(&mut one, at(50));
+    hear(&mut two, &taken_back, at(50));
+    // What it misses makes it take a second look, once the retraction is forgotten everywhere.
+    one.handle_input(CatalogInput::TakeBack(second.key()), at(60));
+    flush(&mut one, at(60));
+    publish(&mut one, vec![says(&web(0, 3, 5))], at(70));
+    for catalog in [&mut one, &mut two] {
+        catalog.repair.at = at(5_000);
+        catalog.tick(at(5_000));
+        outputs(catalog);
+    }
+    repair(&mut two, &mut one, at(6_000));
+    two.up = BTreeSet::from([id(0)]);
+    two.repair.at = at(8_000);
+    two.tick(at(8_000));
+    assert_eq!(two.said_at(&id(0), &first.key()), None);
+    let bytes = ask_of(&mut two).unwrap();
+    one.handle_input(CatalogInput::Ask { from: id(1), bytes }, at(8_000));
+    let Some(CatalogOutput::Answer { bytes, .. }) = one.poll_output() else {
+        panic!("no answer");
+    };
+    let mut lie = wire::Answer::decode(bytes.as_slice()).unwrap();
+    lie.sections[0].records.splice(0..0, [old[0].clone()]);
+    let bytes = lie.encode_to_vec();
+    two.handle_input(CatalogInput::Answer { from: id(0), bytes }, at(8_000));
+    outputs(&mut two);
+    assert_eq!(two.said_at(&id(0), &first.key()), None);
+    repair(&mut two, &mut one, at(10_000));
+    assert_eq!(shown(&two).len(), 1);
+    assert!(two.origins().all(|(_, view)| view.sound));
+}
+
+#[test]
 fn answer_that_leaves_records_out_is_found_out() {
     let (mut one, mut two) = (filled(20), catalog(1));
     two.up = BTreeSet::from([id(0)]);
