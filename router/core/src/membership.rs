@@ -27,7 +27,7 @@ use rand_for_foca::rngs::SmallRng as FocaRng;
 use standing::Standings;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
-use tuning::tuned;
+use tuning::{GOSSIP_EVERY, tuned};
 
 pub use standing::{ECHO_EVERY, FORGIVEN_AFTER, HELD_FIRST, HELD_MAX, SILENT_AFTER};
 pub use tuning::{DATAGRAM_BYTES_MAX, PROBE_EVERY, SUSPECT_FOR};
@@ -164,6 +164,8 @@ pub struct Membership {
     standings: Standings,
     random: SmallRng,
     greet_at: Moment,
+    /// When news go out next; `None` while there are none.
+    gossip_at: Option<Moment>,
     left: bool,
     outputs: VecDeque<MembershipOutput>,
     drops: BTreeMap<MembershipDrop, u64>,
@@ -183,6 +185,7 @@ impl Membership {
             standings: Standings::default(),
             random,
             greet_at: now,
+            gossip_at: None,
             left: false,
             outputs: VecDeque::new(),
             drops: BTreeMap::new(),
@@ -202,6 +205,7 @@ impl Membership {
             MembershipInput::Epoch(epoch) => self.begin_epoch(epoch),
             MembershipInput::Leave => self.leave(),
         }
+        self.await_gossip(now);
         self.drain_effects(now);
     }
 
@@ -218,6 +222,11 @@ impl Membership {
         if self.greet_at <= now {
             self.greet(now);
         }
+        if self.gossip_at.take_if(|at| *at <= now).is_some() {
+            // Fails only where a heading cannot be encoded, and ours can.
+            let _ = self.foca.gossip(&mut self.effects);
+        }
+        self.await_gossip(now);
         self.drain_effects(now);
         self.standings.handle_timeout(now, &mut self.outputs);
     }
@@ -233,7 +242,11 @@ impl Membership {
         if self.left {
             return None;
         }
-        let others = [self.effects.next_due(), self.standings.poll_timeout()];
+        let others = [
+            self.effects.next_due(),
+            self.gossip_at,
+            self.standings.poll_timeout(),
+        ];
         others.into_iter().flatten().chain([self.greet_at]).min()
     }
 
@@ -328,6 +341,15 @@ impl Membership {
         let late = self.effects.next_due().map(|due| now.since(due));
         if let Some(late) = late.filter(|late| *late > PAUSE) {
             self.effects.postpone(late + PROBE_EVERY);
+        }
+    }
+
+    /// Has news go out soon, if there are any and somebody to hear them.
+    fn await_gossip(&mut self, now: Moment) {
+        if self.foca.updates_backlog() == 0 || self.foca.num_members() == 0 {
+            self.gossip_at = None;
+        } else {
+            self.gossip_at.get_or_insert(now + GOSSIP_EVERY);
         }
     }
 

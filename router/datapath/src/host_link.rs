@@ -38,7 +38,7 @@ pub use drop_reason::{LinkDrop, LinkDrops};
 pub use exchange::EXCHANGE_LIFE;
 pub use gate::GateLimits;
 pub use key::{NetworkSecret, NoiseKey, NoisePrivateKey};
-pub use peer::{ADDRESSES_MAX, ECHO_INTERVAL, SILENCE_MAX};
+pub use peer::{ADDRESSES_MAX, ECHO_INTERVAL, ECHO_LATE, SILENCE_MAX};
 pub use port::{DownReason, ExchangeId, HostLinkConfig, HostLinkLimits, Input, Output, Party};
 pub use replay_window::REPLAY_WINDOW;
 pub use request::REQUEST_LIFE;
@@ -50,14 +50,13 @@ use gate::{Gate, Judgement};
 use margay_core::host::HostId;
 use margay_core::moment::Moment;
 use message::{Message, SessionIndex};
-use noise::Identity;
 use peer::Peer;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
 use request::Request;
-use sealed::{InitiationNumber, PAYLOAD_BYTES_MAX, Statement, Verdict};
+use sealed::{PAYLOAD_BYTES_MAX, Statement, Verdict};
 use shared::Shared;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use timers::Timers;
@@ -80,23 +79,12 @@ impl HostLink {
     /// Makes a link without peers. All keys follow from `seed`: 32 bytes of the system's randomness,
     /// drawn anew at each start.
     pub fn new(config: HostLinkConfig, seed: [u8; 32], now: Moment) -> Self {
-        let mut random = ChaCha12Rng::from_seed(seed);
-        let identity = Identity::new(config.private_key, config.network);
-        let gate = Gate::new(config.limits.gate, identity.public(), &mut random, now);
+        let limits = config.limits.gate;
+        let mut shared = Shared::new(config, ChaCha12Rng::from_seed(seed));
+        let own = shared.identity.public();
+        let gate = Gate::new(limits, own, &mut shared.random, now);
         HostLink {
-            shared: Shared {
-                identity,
-                limits: config.limits,
-                introduction: config.introduction,
-                random,
-                drops: LinkDrops::default(),
-                outputs: VecDeque::new(),
-                number: InitiationNumber {
-                    epoch: config.epoch,
-                    count: 0,
-                },
-                indices: BTreeMap::new(),
-            },
+            shared,
             gate,
             exchanges: Exchanges::default(),
             peers: BTreeMap::new(),

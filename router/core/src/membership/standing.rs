@@ -12,7 +12,7 @@
 use super::MembershipOutput;
 use crate::host::{HostId, OriginEpoch};
 use crate::moment::Moment;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// How often the keeper of a host that is down is asked for an echo.
@@ -54,6 +54,43 @@ struct Standing {
 #[derive(Debug, Default)]
 pub(super) struct Standings {
     hosts: BTreeMap<HostId, Standing>,
+    /// Those of them for whom something is due: few, where many are up.
+    unsettled: BTreeSet<HostId>,
+}
+
+impl Standing {
+    /// When something is due for it.
+    fn due(&self) -> Option<Moment> {
+        match self.stage {
+            Stage::Held { until } => Some(until),
+            Stage::Down { echoed, ask } => Some(ask.min(echoed + SILENT_AFTER)),
+            Stage::Up | Stage::Silent => None,
+        }
+    }
+
+    fn handle_timeout(
+        &mut self,
+        host: HostId,
+        now: Moment,
+        outputs: &mut VecDeque<MembershipOutput>,
+    ) {
+        match &mut self.stage {
+            Stage::Held { until } if *until <= now => {
+                self.stage = Stage::Up;
+                let epoch = self.epoch;
+                outputs.push_back(MembershipOutput::Up { host, epoch });
+            }
+            Stage::Down { echoed, .. } if *echoed + SILENT_AFTER <= now => {
+                self.stage = Stage::Silent;
+                outputs.push_back(MembershipOutput::Silent { host });
+            }
+            Stage::Down { ask, .. } if *ask <= now => {
+                *ask = now + ECHO_EVERY;
+                outputs.push_back(MembershipOutput::Echo { to: host });
+            }
+            _ => {}
+        }
+    }
 }
 
 impl Standings {
@@ -88,8 +125,10 @@ impl Standings {
         let hold = hold(flaps);
         let stage = if hold.is_zero() {
             outputs.push_back(MembershipOutput::Up { host, epoch });
+            self.unsettled.remove(&host);
             Stage::Up
         } else {
+            self.unsettled.insert(host);
             Stage::Held { until: now + hold }
         };
         let standing = Standing {
@@ -122,6 +161,7 @@ impl Standings {
             echoed: now,
             ask: now,
         };
+        self.unsettled.insert(host);
     }
 
     /// Takes note that `host`'s keeper answered.
@@ -139,6 +179,7 @@ impl Standings {
             return;
         };
         let host = *host;
+        self.unsettled.remove(&host);
         if standing.stage == Stage::Up {
             outputs.push_back(MembershipOutput::Down { host });
         }
@@ -149,35 +190,20 @@ impl Standings {
 
     /// Lets held hosts up, asks for echoes, and gives up those who send none.
     pub(super) fn handle_timeout(&mut self, now: Moment, outputs: &mut VecDeque<MembershipOutput>) {
-        for (host, standing) in &mut self.hosts {
-            let host = *host;
-            match &mut standing.stage {
-                Stage::Held { until } if *until <= now => {
-                    standing.stage = Stage::Up;
-                    let epoch = standing.epoch;
-                    outputs.push_back(MembershipOutput::Up { host, epoch });
-                }
-                Stage::Down { echoed, .. } if *echoed + SILENT_AFTER <= now => {
-                    standing.stage = Stage::Silent;
-                    outputs.push_back(MembershipOutput::Silent { host });
-                }
-                Stage::Down { ask, .. } if *ask <= now => {
-                    *ask = now + ECHO_EVERY;
-                    outputs.push_back(MembershipOutput::Echo { to: host });
-                }
-                _ => {}
-            }
-        }
+        let hosts = &mut self.hosts;
+        self.unsettled.retain(|host| {
+            let standing = hosts.get_mut(host).expect("who is unsettled is known");
+            standing.handle_timeout(*host, now, outputs);
+            standing.due().is_some()
+        });
     }
 
     /// When something is due next.
     pub(super) fn poll_timeout(&self) -> Option<Moment> {
-        let due = self.hosts.values().filter_map(|it| match it.stage {
-            Stage::Held { until } => Some(until),
-            Stage::Down { echoed, ask } => Some(ask.min(echoed + SILENT_AFTER)),
-            Stage::Up | Stage::Silent => None,
-        });
-        due.min()
+        let unsettled = self.unsettled.iter();
+        unsettled
+            .filter_map(|host| self.hosts.get(host)?.due())
+            .min()
     }
 }
 

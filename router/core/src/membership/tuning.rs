@@ -21,21 +21,15 @@ pub const SUSPECT_FOR: Duration = Duration::from_millis(1_500);
 /// How often a random member is asked for all members: what a lost datagram hid is found so.
 const ASK_FOR_MEMBERS_EVERY: Duration = Duration::from_secs(5);
 
-/// How often news go out beside the probes.
-const GOSSIP_EVERY: Duration = Duration::from_millis(200);
+/// How often news go out beside the probes, while there are any.
+pub(super) const GOSSIP_EVERY: Duration = Duration::from_millis(200);
 
-/// Whom a probe that found no answer goes through.
+/// Whom a probe that found no answer goes through; as many hear news beside the probes.
 const INDIRECT_PROBES: NonZeroUsize = NonZeroUsize::new(3).expect("not zero");
 
 /// SWIM's figures for a site of so many other hosts.
 pub(super) fn tuned(peers: usize) -> Config {
     let few = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
-    let periodic = |frequency, count| {
-        Some(PeriodicParams {
-            frequency,
-            num_members: few(count),
-        })
-    };
     // News reach n hosts after log(n) hand-overs; four times as many forgive losses.
     let transmissions = 4 * (peers + 2).ilog2().max(1);
     let transmissions = u8::try_from(transmissions).unwrap_or(u8::MAX);
@@ -49,9 +43,13 @@ pub(super) fn tuned(peers: usize) -> Config {
         remove_down_after: None,
         max_packet_size: few(DATAGRAM_BYTES_MAX),
         notify_down_members: true,
-        periodic_announce: periodic(ASK_FOR_MEMBERS_EVERY, 1),
+        periodic_announce: Some(PeriodicParams {
+            frequency: ASK_FOR_MEMBERS_EVERY,
+            num_members: few(1),
+        }),
         // We greet hosts that are down ourselves: those never seen, too.
         periodic_announce_to_down_members: None,
-        periodic_gossip: periodic(GOSSIP_EVERY, 3),
+        // We send news ourselves: a timer that mostly finds none would wake idle hosts.
+        periodic_gossip: None,
     }
 }

@@ -20,11 +20,13 @@ use margay_core::moment::Moment;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How often a peer is asked whether it hears us; it keeps mappings of NATs open as well. Where sixty
-/// hosts do nothing, most of what they do is this.
+/// How often two hosts ask whether they hear each other; it keeps mappings of NATs open as well.
 pub const ECHO_INTERVAL: Duration = Duration::from_secs(6);
 
-/// How long a peer may leave echoes unanswered: two of them at the least, often three.
+/// Whoever is not asked for so long asks by itself: perhaps it is somewhere else than the other thinks.
+pub const ECHO_LATE: Duration = Duration::from_secs(11);
+
+/// After so long without a sign that the peer hears us it is gone: two echoes at the least, often three.
 pub const SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// Addresses of one peer that are tried.
@@ -48,12 +50,16 @@ pub(super) struct Peer {
     conduct: Conduct,
 }
 
-/// Whether both directions work.
+/// Whether both directions work. The host with the lesser key asks, and asks by another number only
+/// once it has heard an answer: so both know, at the price of one question.
 struct Echo {
-    /// The number of the last question.
+    /// The number of the last question, and whether it was answered.
     number: u64,
+    answered: bool,
     next: Moment,
-    /// When an answer came last.
+    /// The number of the peer's last question.
+    asked: u64,
+    /// When there was the last sign that the peer hears us.
     heard: Moment,
 }
 
@@ -71,7 +77,9 @@ impl Peer {
             initiation: None,
             echo: Echo {
                 number: 0,
+                answered: true,
                 next: now,
+                asked: 0,
                 heard: now,
             },
             conduct: Conduct::default(),
@@ -253,7 +261,7 @@ impl Peer {
         if self.sessions.current().is_some() {
             if now >= self.echo.heard + SILENCE_MAX {
                 self.down(DownReason::Silent, shared, now);
-            } else if now >= self.echo.next {
+            } else if now >= self.asks_at(shared) {
                 self.ask_echo(shared, now);
             }
         }
@@ -268,7 +276,7 @@ impl Peer {
     /// When time asks for something next.
     pub fn poll_timeout(&self, shared: &Shared) -> Option<Moment> {
         let up = self.sessions.current().is_some();
-        let echo = up.then(|| self.echo.next.min(self.echo.heard + SILENCE_MAX));
+        let echo = up.then(|| self.asks_at(shared).min(self.echo.heard + SILENCE_MAX));
         let over = !self.wanted && self.sessions.is_empty();
         let shunned = self.conduct.shunned_until().filter(|_| over);
         [
@@ -314,9 +322,15 @@ impl Peer {
                 payload: payload.to_vec(),
             }),
             Content::Echo(number) => {
+                if std::mem::replace(&mut self.echo.asked, number) != number {
+                    self.echo.heard = now;
+                }
                 self.seal(&Content::EchoAnswer(number), shared, now);
             }
-            Content::EchoAnswer(number) if number <= self.echo.number => self.echo.heard = now,
+            Content::EchoAnswer(number) if number <= self.echo.number => {
+                self.echo.answered |= number == self.echo.number;
+                self.echo.heard = now;
+            }
             Content::EchoAnswer(_) => self.nonsense(shared, now),
             Content::Farewell => {
                 self.down(DownReason::Farewell, shared, now);
@@ -341,7 +355,7 @@ impl Peer {
             self.follow(from, shared);
         } else {
             self.endpoint = Some(from);
-            self.echo.next = now + shared.jittered(ECHO_INTERVAL);
+            self.echo.next = next_echo(shared, now);
             shared.outputs.push_back(Output::Up {
                 host: self.host,
                 address: from,
@@ -362,9 +376,19 @@ impl Peer {
         }
     }
 
+    /// When it is asked for an echo next.
+    fn asks_at(&self, shared: &Shared) -> Moment {
+        if shared.identity.public() < self.key {
+            self.echo.next
+        } else {
+            self.echo.next.max(self.echo.heard + ECHO_LATE)
+        }
+    }
+
     fn ask_echo(&mut self, shared: &mut Shared, now: Moment) {
-        self.echo.number += 1;
-        self.echo.next = now + shared.jittered(ECHO_INTERVAL);
+        let echo = &mut self.echo;
+        echo.number += u64::from(std::mem::take(&mut echo.answered));
+        echo.next = next_echo(shared, now);
         self.seal(&Content::Echo(self.echo.number), shared, now);
     }
 
@@ -415,4 +439,9 @@ impl Peer {
         let others = others.filter(|it| Some(*it) != self.endpoint);
         self.endpoint.into_iter().chain(others).collect()
     }
+}
+
+fn next_echo(shared: &mut Shared, now: Moment) -> Moment {
+    let at = now + shared.jittered(ECHO_INTERVAL);
+    shared.next_beat(at)
 }

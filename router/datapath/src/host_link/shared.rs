@@ -5,8 +5,9 @@ use super::gate::draw;
 use super::key::NoiseKey;
 use super::message::{Message, SessionIndex};
 use super::noise::{Identity, Initiator, Responder, Secret};
-use super::port::{HostLinkLimits, Output, Party};
+use super::port::{HostLinkConfig, HostLinkLimits, Output, Party};
 use super::sealed::{Answer, InitiationNumber, Opening, Statement, Verdict};
+use margay_core::moment::Moment;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::RngCore;
 use std::collections::btree_map::Entry;
@@ -14,12 +15,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// Nanoseconds between two beats.
+const BEAT_NANOS: u64 = 1_000_000_000;
+
 /// What all parts of a link use.
 pub(super) struct Shared {
     pub identity: Identity,
     pub limits: HostLinkLimits,
     pub introduction: Statement,
     pub random: ChaCha12Rng,
+    /// In which nanosecond of each second to do what can wait: one wake-up serves many peers.
+    beat: u64,
     pub drops: LinkDrops,
     pub outputs: VecDeque<Output>,
     /// The number of the next initiation.
@@ -29,6 +35,24 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Nothing is dropped yet, nothing to be sent.
+    pub fn new(config: HostLinkConfig, mut random: ChaCha12Rng) -> Self {
+        Shared {
+            identity: Identity::new(config.private_key, config.network),
+            limits: config.limits,
+            introduction: config.introduction,
+            beat: random.next_u64() % BEAT_NANOS,
+            random,
+            drops: LinkDrops::default(),
+            outputs: VecDeque::new(),
+            number: InitiationNumber {
+                epoch: config.epoch,
+                count: 0,
+            },
+            indices: BTreeMap::new(),
+        }
+    }
+
     /// Counts something dropped.
     pub fn drop(&mut self, reason: LinkDrop) {
         tracing::trace!(reason = reason.name(), "the host link dropped something");
@@ -102,6 +126,12 @@ impl Shared {
     pub fn jittered(&mut self, least: Duration) -> Duration {
         let part = f64::from(self.random.next_u32()) / f64::from(u32::MAX);
         least + least.mul_f64(part / 2.0)
+    }
+
+    /// The first beat at or after `at`.
+    pub fn next_beat(&self, at: Moment) -> Moment {
+        let until = self.beat + BEAT_NANOS - at.as_nanos() % BEAT_NANOS;
+        at + Duration::from_nanos(until % BEAT_NANOS)
     }
 
     fn secret(&mut self) -> Secret {

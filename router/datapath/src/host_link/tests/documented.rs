@@ -50,6 +50,7 @@ fn sizes_and_timers_are_those_of_the_page() {
         ("renewal by the other side", RENEW_LATE),
         ("life of a session", SESSION_LIFE),
         ("echo", ECHO_INTERVAL),
+        ("echo of the other side", ECHO_LATE),
         ("silence", SILENCE_MAX),
         ("shunned", SHUN),
         ("waiting payload", WAITING_MAX),
