@@ -179,19 +179,45 @@ impl Connections {
     /// one. Of these the host with the greater ID closes its own.
     pub(crate) fn to_close(&self, now: Instant) -> ToClose {
         let mut close = ToClose::default();
-        for (peer, standing) in &self.standing {
-            let idle = now >= standing.used + self.idle_timeout && !self.kept.contains_key(peer);
-            let by_peer = standing.connections.values();
-            let twice = self.own > *peer && by_peer.into_iter().any(|it| it.speaks && !it.called);
-            for (id, connection) in &standing.connections {
-                if !connection.speaks && now >= connection.since + self.handshake_timeout {
-                    close.silent.push(*id);
-                } else if connection.called && (idle || twice) {
-                    close.unneeded.push(*id);
-                }
+        for (id, connection, unneeded_at) in self.ends() {
+            if !connection.speaks && now >= connection.since + self.handshake_timeout {
+                close.silent.push(id);
+            } else if unneeded_at.is_some_and(|at| at <= now) {
+                close.unneeded.push(id);
             }
         }
         close
+    }
+
+    /// When there is somebody to call or something to close next.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let absent = self.kept.iter();
+        let absent = absent.filter(|(peer, _)| !self.standing.contains_key(peer));
+        let calls = absent.map(|(_, calls)| calls.next);
+        let ends = self.ends().filter_map(|(_, connection, unneeded_at)| {
+            let silent_at = connection.since + self.handshake_timeout;
+            let silent_at = (!connection.speaks).then_some(silent_at);
+            [silent_at, unneeded_at].into_iter().flatten().min()
+        });
+        calls.chain(ends).min()
+    }
+
+    /// All connections, and from when on nobody needs them, as things stand.
+    fn ends(&self) -> impl Iterator<Item = (ConnectionId, &Connection, Option<Instant>)> {
+        self.standing.iter().flat_map(|(peer, standing)| {
+            let connections = standing.connections.values();
+            let twice = self.own > *peer && { connections }.any(|it| it.speaks && !it.called);
+            let kept = self.kept.contains_key(peer);
+            let idle_at = (!kept).then_some(standing.used + self.idle_timeout);
+            standing.connections.iter().map(move |(id, connection)| {
+                let at = if twice {
+                    Some(connection.since)
+                } else {
+                    idle_at
+                };
+                (*id, connection, at.filter(|_| connection.called))
+            })
+        })
     }
 }
 
@@ -267,6 +293,7 @@ mod tests {
     fn a_lost_connection_that_stood_is_called_at_once() {
         let (mut connections, peer, start) = between(true);
         connections.keep(peer, start);
+        assert_eq!(connections.next_due(), Some(start));
         assert_eq!(connections.due_calls(start), [peer]);
         connections.opened(peer, id(1), true, start);
         assert!(connections.speaks(&peer, id(1)));
@@ -302,8 +329,10 @@ mod tests {
         connections.speaks(&peer, id(1));
         let idle = Pace::default().idle_timeout;
         assert_eq!(connections.to_close(start + idle), ToClose::default());
+        assert_eq!(connections.next_due(), None);
 
         connections.release(&peer, start + idle);
+        assert_eq!(connections.next_due(), Some(start + 2 * idle));
         assert_eq!(connections.to_close(start + idle), ToClose::default());
         assert_eq!(connections.to_close(start + 2 * idle).unneeded, [id(1)]);
 
@@ -323,5 +352,6 @@ mod tests {
         let late = start + Pace::default().handshake_timeout;
         assert_eq!(connections.to_close(start), ToClose::default());
         assert_eq!(connections.to_close(late).silent, [id(1)]);
+        assert_eq!(connections.next_due(), Some(late));
     }
 }

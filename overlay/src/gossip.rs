@@ -23,8 +23,9 @@ const TOPIC_BYTES_MAX: usize = 512;
 /// What gossipsub wraps around one message: its topic and a few bytes of protobuf.
 const ENVELOPE_BYTES_MAX: usize = 2 * TOPIC_BYTES_MAX;
 
-/// How often a neighbourhood is mended, and told what its members may have missed.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often a neighbourhood is mended, and told what its members may have missed. Repair by the catalog
+/// takes as long, and each wakes idle hosts.
+const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// How long a message is known again: well beyond the five heartbeats for which it is offered.
 const REMEMBERED: Duration = Duration::from_secs(30);

@@ -197,6 +197,12 @@ impl Kademlia {
         None
     }
 
+    /// When there is something to end or to announce next.
+    pub(crate) fn next_due(&self) -> Instant {
+        let searches = self.searches.iter().map(|it| it.until);
+        searches.fold(self.announce_at, Instant::min)
+    }
+
     /// Ends searches whose time is over, announces what is due and forgets what ran out.
     pub(crate) fn handle_timeout(&mut self, table: &mut Table, now: Instant) -> Vec<OverlayEvent> {
         let over = self.searches.extract_if(.., |it| it.until <= now);

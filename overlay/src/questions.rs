@@ -163,6 +163,11 @@ impl Questions {
         }
     }
 
+    /// When a question's time is over next.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.asking.values().map(|(_, until)| *until).min()
+    }
+
     /// Gives up on what was not answered in time, however far it came.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<OverlayEvent> {
         let late = self.asking.extract_if(.., |_, (_, until)| *until <= now);

@@ -21,9 +21,8 @@ use margay_core::overlay::{OverlayCommand, OverlayEvent, QuestionId, Topic};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::time::MissedTickBehavior;
 
-/// How often deadlines are looked at; they are no more exact than that.
+/// Between two looks at deadlines, at the least; they are no more exact than that.
 const TICK: Duration = Duration::from_millis(250);
 
 /// All of the overlay, on one task.
@@ -68,16 +67,19 @@ impl Task {
 
     /// Runs until nobody sends commands any more; then all connections are closed.
     pub(crate) async fn run(mut self) {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looked = Instant::now();
         loop {
+            let due = self.next_due().max(looked + TICK);
             tokio::select! {
                 command = self.commands.receive() => match command {
                     Some(command) => self.handle_command(command, Instant::now()),
                     None => return,
                 },
                 event = self.swarm.select_next_some() => self.handle_event(event, Instant::now()),
-                _ = ticks.tick() => self.handle_timeout(Instant::now()),
+                () = tokio::time::sleep_until(due.into()) => {
+                    looked = Instant::now();
+                    self.handle_timeout(looked);
+                }
             }
         }
     }
@@ -179,6 +181,12 @@ impl Task {
         self.connections.use_now(&peer, now);
         let asking = &mut gate.protocols.asking;
         self.questions.ask(asking, &peer, question, bytes, now)
+    }
+
+    fn next_due(&self) -> Instant {
+        let others = [self.connections.next_due(), self.questions.next_due()];
+        let others = others.into_iter().flatten();
+        others.fold(self.kademlia.next_due(), Instant::min)
     }
 
     fn handle_timeout(&mut self, now: Instant) {

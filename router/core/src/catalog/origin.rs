@@ -86,6 +86,15 @@ pub(super) struct Check {
     found: BTreeMap<u64, Box<[u8]>>,
 }
 
+/// What a second look has proven.
+#[derive(Debug)]
+pub(super) struct Proven {
+    /// Records that are here and are not so any more.
+    pub(super) over: BTreeSet<u64>,
+    /// Records that are so besides.
+    pub(super) found: Vec<Box<[u8]>>,
+}
+
 /// Everything that is known of one origin's word.
 #[derive(Debug, Default)]
 pub(super) struct Origin {
@@ -250,10 +259,7 @@ impl Origin {
     }
 
     /// Ends the second look. Answers what is not so and what is besides, if everything adds up with it.
-    pub(super) fn end_check(
-        &mut self,
-        part_of: impl Fn(&[u8]) -> Sum,
-    ) -> Option<(BTreeSet<u64>, Vec<Box<[u8]>>)> {
+    pub(super) fn end_check(&mut self, part_of: impl Fn(&[u8]) -> Sum) -> Option<Proven> {
         let Check {
             doubtful, found, ..
         } = self.take_check()?;
@@ -261,7 +267,10 @@ impl Origin {
         let without = here.fold(self.sum, |sum, it| sum.minus(part_of(&it.wire)));
         let found: Vec<Box<[u8]>> = found.into_values().collect();
         let sum = found.iter().fold(without, |sum, it| sum.plus(part_of(it)));
-        (sum == self.signed_sum).then_some((doubtful, found))
+        (sum == self.signed_sum).then_some(Proven {
+            over: doubtful,
+            found,
+        })
     }
 
     fn take_check(&mut self) -> Option<Check> {

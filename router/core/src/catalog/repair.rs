@@ -302,11 +302,11 @@ impl Catalog {
             return;
         }
         let part_of = |wire: &[u8]| Record::read_again(host, wire).part;
-        let Some((doubtful, found)) = origin.end_check(part_of) else {
+        let Some(proven) = origin.end_check(part_of) else {
             return;
         };
         let mut gone = Vec::new();
-        for sequence in doubtful {
+        for sequence in proven.over {
             let record = origin.range(sequence - 1, sequence).next();
             let record = record.map(|(_, it)| Record::read_again(host, &it.wire));
             let removed = record.and_then(|it| origin.remove(sequence, &it.key, it.part));
@@ -315,7 +315,7 @@ impl Catalog {
         for stored in gone {
             self.strike(host, &stored, now);
         }
-        for wire in found {
+        for wire in proven.found {
             self.write_down(host, Record::read_again(host, &wire), &wire, now);
         }
     }
