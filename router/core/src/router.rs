@@ -37,7 +37,9 @@ pub use remote::Requests;
 
 use crate::composition::{Composition, CompositionName};
 use crate::drop_reason::DropReason;
+use crate::flow_key::FlowKey;
 use crate::flow_table::{FlowInput, FlowTable};
+use crate::host::HostId;
 use crate::id::{EndpointIndex, InstanceId};
 use crate::lifecycle::LifecycleInput;
 use crate::moment::Moment;
@@ -50,7 +52,7 @@ use instances::Instance;
 use peers::Peers;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
-use remote::{Accepted, Pending};
+use remote::{Accepted, Pending, Recent};
 use services::Services;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use upcall::WaitingFrames;
@@ -81,6 +83,10 @@ pub struct Router {
     pending: Pending,
     /// Flows of other hosts that wait for their acknowledgement.
     accepted: Accepted,
+    /// Attempts of this host that another took: its key of replies, and who took it.
+    agreed: Recent<(FlowKey, HostId)>,
+    /// Attempts of others that this router passed on: whose answers it passes back.
+    passed_on: Recent<()>,
     drops: DropCounters,
     requests: Requests,
     next_instance: InstanceId,
@@ -116,6 +122,8 @@ impl Router {
             seeking: seeking::Seeking::default(),
             pending: Pending::default(),
             accepted: Accepted::default(),
+            agreed: Recent::default(),
+            passed_on: Recent::default(),
             drops: DropCounters::default(),
             requests: Requests::default(),
             next_instance: config.first_instance(),

@@ -171,12 +171,7 @@ impl Router {
         let rule = self.services.table.find(service.id, draws.rule);
         let rule = rule.ok_or(DropReason::NoInstance)?;
         witness.passed(Point::Rule(service, rule));
-        match rule.rule.action {
-            Action::Demux => {}
-            Action::Drop => return Err(DropReason::ServiceDropped),
-            // There is no other host yet that could decide.
-            Action::Forward(_) => return Err(DropReason::NoInstance),
-        }
+        leads_to_instances(&rule.rule.action)?;
         let id = caller.plan.instance;
         let chosen = self.target(id, called.instance, service, draw);
         let (server, choice) = chosen.ok_or(DropReason::NoInstance)?;
@@ -213,8 +208,11 @@ impl Router {
         let rule = self.services.table.find(service.id, draws.rule);
         let rule = rule.ok_or(DropReason::NoInstance)?;
         Count.passed(Point::Rule(service, rule));
-        if rule.rule.action == Action::Drop {
-            return Err(DropReason::ServiceDropped);
+        leads_to_instances(&rule.rule.action)?;
+        // Permission was for the service: whose address was called must be one of it, or be gone.
+        let called = request.called.and_then(|called| self.automaton_of(called));
+        if called.is_some_and(|called| called != to) {
+            return Err(DropReason::NotPermitted);
         }
         let draw = Draw {
             turn: service.turn.get(),
@@ -277,6 +275,16 @@ impl Router {
         let remote = self.peers.instance(id)?;
         let party = self.peers.party(id, &remote.host)?;
         Some(Server::There(remote, party))
+    }
+}
+
+/// Whether a rule of the service table leads to an instance of the service; nobody makes rules yet that
+/// lead to another router.
+fn leads_to_instances(action: &Action) -> Result<(), DropReason> {
+    match action {
+        Action::Demux => Ok(()),
+        Action::Drop => Err(DropReason::ServiceDropped),
+        Action::Forward(_) => Err(DropReason::NoInstance),
     }
 }
 

@@ -74,14 +74,9 @@ impl Peers {
         routers.find(|router| self.is_up(router))
     }
 
-    /// Whether new flows may go to a host.
+    /// Whether a link to a host stands, and new flows may go there.
     pub(super) fn is_up(&self, host: &HostId) -> bool {
         self.hosts.get(host).is_some_and(|peer| peer.up)
-    }
-
-    /// Whether frames can be sent to a host.
-    pub(super) fn is_known(&self, host: &HostId) -> bool {
-        self.hosts.get(host).is_some_and(|peer| peer.path.is_some())
     }
 
     /// A remote instance's side of a flow, wherever its host says that it is.

@@ -13,10 +13,14 @@
 mod accepting;
 mod agreed;
 mod asking;
+mod recent;
 mod requests;
 
+#[cfg(test)]
+pub(super) use accepting::ACCEPTED_PER_HOST_MAX;
 pub(super) use accepting::Accepted;
 pub(super) use asking::{PENDING_MAX, PENDING_PER_INSTANCE_MAX, Pending};
+pub(super) use recent::Recent;
 pub use requests::Requests;
 
 use super::Router;
@@ -49,6 +53,8 @@ impl Router {
     ) -> Result<(), DropReason> {
         let attempt = frame.attempt;
         if let Some(next) = self.next_on_the_way_back(&frame.kind) {
+            let asked = self.passed_on.find(attempt, now);
+            asked.ok_or(DropReason::NotUnderstoodFrame)?;
             self.send_frame(next, attempt, frame.kind);
             return Ok(());
         }
@@ -89,7 +95,7 @@ impl Router {
     /// request came.
     fn send_back(&mut self, attempt: Attempt, kind: FrameKind) {
         let hops = hops_of(&kind).unwrap_or_default();
-        let direct = hops.first().filter(|client| self.peers.is_known(client));
+        let direct = hops.first().filter(|client| self.peers.is_up(client));
         if let Some(to) = direct.or(hops.last()).copied() {
             self.send_frame(to, attempt, kind);
         }

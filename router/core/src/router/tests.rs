@@ -6,6 +6,7 @@ mod between_hosts;
 mod beyond_the_site;
 mod binding;
 mod deploying;
+mod dishonest_hosts;
 mod elsewhere;
 mod explaining;
 mod faults;

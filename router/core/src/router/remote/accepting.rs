@@ -20,6 +20,9 @@ use std::time::Duration;
 /// Flows that wait for their acknowledgement at once.
 pub(in crate::router) const ACCEPTED_MAX: usize = 4_096;
 
+/// Those of them that one host may have asked for: none takes the place of all.
+pub(in crate::router) const ACCEPTED_PER_HOST_MAX: usize = 1_024;
+
 /// How long an acknowledgement may take: longer than the client's host asks.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(8);
 
@@ -29,6 +32,7 @@ const ON_ITS_WAY_UP: Duration = Duration::from_secs(1);
 /// A flow that this host has accepted.
 #[derive(Debug)]
 struct Offer {
+    client_host: HostId,
     attempt: Attempt,
     open: OpenRequest,
     /// As it is repeated.
@@ -42,8 +46,9 @@ struct Offer {
 #[derive(Debug, Default)]
 pub(in crate::router) struct Accepted {
     offers: BTreeMap<FlowKey, Offer>,
-    by_attempt: BTreeMap<Attempt, FlowKey>,
-    until: BTreeSet<(Moment, Attempt)>,
+    /// Attempts are told apart only by the host that drew them.
+    by_attempt: BTreeMap<(HostId, Attempt), FlowKey>,
+    until: BTreeSet<(Moment, FlowKey)>,
 }
 
 impl Accepted {
@@ -53,8 +58,26 @@ impl Accepted {
 
     /// Forgets one whose time is over.
     fn give_up(&mut self, now: Moment) -> Option<Offer> {
-        let (_, attempt) = self.until.first().copied().filter(|it| it.0 <= now)?;
-        self.remove(attempt)
+        let (_, key) = self.until.first().copied().filter(|it| it.0 <= now)?;
+        self.remove(&key)
+    }
+
+    /// Whether one more flow may be accepted of a host, in that attempt.
+    fn room_for(&self, client_host: HostId, attempt: Attempt) -> Result<(), DropReason> {
+        if self.by_attempt.contains_key(&(client_host, attempt)) {
+            return Err(DropReason::NotUnderstoodFrame);
+        }
+        let all = (client_host, Attempt(0))..=(client_host, Attempt(u64::MAX));
+        let full = self.offers.len() >= ACCEPTED_MAX
+            || self.by_attempt.range(all).count() >= ACCEPTED_PER_HOST_MAX;
+        if full {
+            return Err(DropReason::HeldPackets);
+        }
+        Ok(())
+    }
+
+    fn key_of(&self, client_host: HostId, attempt: Attempt) -> Option<FlowKey> {
+        self.by_attempt.get(&(client_host, attempt)).copied()
     }
 
     /// Remembers one for datagrams that are on their way up, if there is room.
@@ -69,14 +92,18 @@ impl Accepted {
     }
 
     fn insert(&mut self, offer: Offer) {
-        self.by_attempt.insert(offer.attempt, offer.open.key);
-        self.until.insert((offer.until, offer.attempt));
-        self.offers.insert(offer.open.key, offer);
+        let key = offer.open.key;
+        self.remove(&key);
+        let attempt = (offer.client_host, offer.attempt);
+        self.by_attempt.insert(attempt, key);
+        self.until.insert((offer.until, key));
+        self.offers.insert(key, offer);
     }
 
-    fn remove(&mut self, attempt: Attempt) -> Option<Offer> {
-        let offer = self.offers.remove(&self.by_attempt.remove(&attempt)?)?;
-        self.until.remove(&(offer.until, attempt));
+    fn remove(&mut self, key: &FlowKey) -> Option<Offer> {
+        let offer = self.offers.remove(key)?;
+        self.by_attempt.remove(&(offer.client_host, offer.attempt));
+        self.until.remove(&(offer.until, *key));
         Some(offer)
     }
 }
@@ -118,7 +145,7 @@ impl Router {
             Server::Here(instance) => instance,
             Server::There(remote, _) => {
                 let to = self.peers.asked_for(remote).ok_or(DropReason::NoLink)?;
-                return self.pass_on_request(to, attempt, request, bytes);
+                return self.pass_on_request(to, attempt, request, bytes, now);
             }
         };
         let (party, network) = (instance.party(), instance.network);
@@ -133,9 +160,7 @@ impl Router {
         };
         let endpoint = network.ok_or(DropReason::NoInstance)?.endpoint;
         self.replace_older(&open, now);
-        if self.accepted.offers.len() >= ACCEPTED_MAX {
-            return Err(DropReason::FlowTableFull);
-        }
+        self.accepted.room_for(client_host, attempt)?;
         // Before the answer goes out: the client's next packet may overtake the acknowledgement.
         self.flows.let_in(open, now)?;
         self.drain_flows();
@@ -149,6 +174,7 @@ impl Router {
         self.requests.requests_accepted += 1;
         let answer = accept.clone();
         self.accepted.insert(Offer {
+            client_host,
             attempt,
             open,
             accept,
@@ -164,9 +190,8 @@ impl Router {
     /// The same client may begin anew with the same port, which ends what it began before.
     fn replace_older(&mut self, open: &OpenRequest, now: Moment) {
         let older = self.accepted.offers.get(&open.key);
-        let older = older.filter(|older| older.open.client == open.client);
-        if let Some(attempt) = older.map(|older| older.attempt) {
-            self.accepted.remove(attempt);
+        if older.is_some_and(|older| older.open.client == open.client) {
+            self.accepted.remove(&open.key);
             self.flows.shut_out(&open.key, now);
         }
     }
@@ -203,6 +228,7 @@ impl Router {
         attempt: Attempt,
         request: Request,
         packet: Vec<u8>,
+        now: Moment,
     ) -> Result<(), DropReason> {
         let own = self.own_host().ok_or(DropReason::NoInstance)?;
         let mut hops = request.hops.clone();
@@ -216,6 +242,7 @@ impl Router {
             ..request
         };
         self.requests.requests_passed_on += 1;
+        self.passed_on.note(attempt, (), now);
         self.send_frame(to, attempt, FrameKind::Request(request));
         Ok(())
     }
@@ -227,13 +254,8 @@ impl Router {
         attempt: Attempt,
         now: Moment,
     ) -> Result<(), DropReason> {
-        let client = self.accepted.by_attempt.get(&attempt);
-        let client = client.and_then(|key| self.accepted.offers.get(key));
-        let client = client.and_then(|offer| self.peers.instance(offer.open.client.instance));
-        if client.is_none_or(|client| client.host != from) {
-            return Err(DropReason::NotUnderstoodFrame);
-        }
-        let offer = self.accepted.remove(attempt);
+        let key = self.accepted.key_of(from, attempt);
+        let offer = key.and_then(|key| self.accepted.remove(&key));
         let offer = offer.ok_or(DropReason::NotUnderstoodFrame)?;
         if offer.acknowledged {
             // It was repeated: more than one reply travelled in a frame.

@@ -62,7 +62,7 @@ impl Router {
         now: Moment,
     ) -> Result<(), DropReason> {
         let Some(mut waiting) = self.pending.remove(attempt) else {
-            return self.accepted_again(attempt, accept);
+            return self.accepted_again(attempt, accept, now);
         };
         if let Some(agreed) = &mut waiting.agreed {
             let is_same =
@@ -71,7 +71,7 @@ impl Router {
             self.pending.insert(waiting);
             return kept.then_some(()).ok_or(DropReason::HeldPackets);
         }
-        let is_reached = self.peers.is_known(&accept.host);
+        let is_reached = self.peers.is_up(&accept.host);
         let agreed = Agreed::new(accept);
         if is_reached {
             return self.go_direct(waiting, agreed, now);
@@ -120,6 +120,8 @@ impl Router {
             }
         };
         self.drain_flows();
+        let agreed = (open.delivered.reversed(), accept.host);
+        self.agreed.note(waiting.attempt, agreed, now);
         self.send_frame(accept.host, waiting.attempt, FrameKind::Acknowledge);
         let mut delivered = Ok(());
         for reply in replies {
@@ -154,12 +156,20 @@ impl Router {
     }
 
     /// The acknowledgement was lost, or more replies were on their way before it.
-    fn accepted_again(&mut self, attempt: Attempt, accept: Accept) -> Result<(), DropReason> {
+    fn accepted_again(
+        &mut self,
+        attempt: Attempt,
+        accept: Accept,
+        now: Moment,
+    ) -> Result<(), DropReason> {
         let reply = accept
             .reply
             .as_deref()
             .ok_or(DropReason::NotUnderstoodFrame)?;
         let key = Packet::parse(reply)?.key;
+        if self.agreed.find(attempt, now) != Some(&(key, accept.host)) {
+            return Err(DropReason::NotUnderstoodFrame);
+        }
         let flow = self
             .flows
             .find(&key)

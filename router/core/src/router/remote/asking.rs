@@ -203,6 +203,7 @@ impl Router {
     pub(in crate::router) fn pending_timeout(&mut self, now: Moment) {
         while let Some((_, attempt)) = self.pending.due.first().copied().filter(|it| it.0 <= now) {
             let Some(mut waiting) = self.pending.remove(attempt) else {
+                debug_assert!(false, "who is due waits");
                 return;
             };
             if waiting.agreed.is_some() {

@@ -42,7 +42,7 @@ command = ["sleep", "infinity"]
 on = ["a"]
 "#;
 
-fn host(name: char) -> HostId {
+pub(super) fn host(name: char) -> HostId {
     HostId::from_bytes([name as u8; 32])
 }
 
@@ -59,15 +59,15 @@ fn world(name: char, block: &str) -> World {
 /// ```text
 ///   host a: shopper, 3.web, stranger  ────  host b: 1.web, 2.web, store
 /// ```
-struct Two {
-    a: World,
-    b: World,
+pub(super) struct Two {
+    pub(super) a: World,
+    pub(super) b: World,
     /// Which of the next frames are lost.
     lost: VecDeque<bool>,
 }
 
 impl Two {
-    fn with_the_shop() -> Self {
+    pub(super) fn with_the_shop() -> Self {
         let mut two = Two {
             a: world('a', "100.64.0.0/20"),
             b: world('b', "100.64.16.0/20"),
@@ -103,7 +103,7 @@ impl Two {
     }
 
     /// Carries frames to and fro until there are none, or they are lost.
-    fn talk(&mut self) {
+    pub(super) fn talk(&mut self) {
         loop {
             let (from_a, from_b) = (self.a.take_frames(), self.b.take_frames());
             if from_a.is_empty() && from_b.is_empty() {
@@ -122,13 +122,13 @@ impl Two {
         }
     }
 
-    fn pass(&mut self, duration: Duration) {
+    pub(super) fn pass(&mut self, duration: Duration) {
         self.a.pass(duration);
         self.b.pass(duration);
     }
 
     /// The shopper's first packet to an instance or to whoever holds `to`.
-    fn shopper_calls(&mut self, port: u16, to: IpAddr, kind: Kind) -> FlowKey {
+    pub(super) fn shopper_calls(&mut self, port: u16, to: IpAddr, kind: Kind) -> FlowKey {
         let source = (self.a.caller("1.shopper"), port);
         let packet = packet(source, to, kind);
         self.a.send("1.shopper", &packet);
@@ -156,7 +156,7 @@ fn remotes(world: &World, name: char) -> impl Iterator<Item = RemoteInstance> {
 }
 
 /// The server's answer to a first packet that it read.
-fn answer(read: &[u8]) -> Vec<u8> {
+pub(super) fn answer(read: &[u8]) -> Vec<u8> {
     let key = Packet::parse(read).unwrap().key.reversed();
     let (source, to) = ((key.source.ip(), key.source.port()), key.destination);
     let kind = match key.protocol {

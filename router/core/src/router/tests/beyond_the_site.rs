@@ -289,6 +289,19 @@ fn link_that_comes_before_the_answer_is_used_by_it() {
 }
 
 #[test]
+fn where_a_link_stood_once_first_packets_take_the_gateways_again() {
+    let mut far = Far::found();
+    far.link('a', 'b');
+    far.cut('a', 'b');
+    let key = far.shopper_calls(('b', "1.web"), Kind::Syn(80));
+    far.talk();
+    far.link('a', 'b');
+    far.talk();
+    assert!(far.at('a').flows.contains_key(&key) && far.at('b').flows.contains_key(&key));
+    assert_eq!(far.at('a').router.flows()[0].hops, 2);
+}
+
+#[test]
 fn where_a_link_stands_first_packets_take_it() {
     let mut far = Far::found();
     far.link('a', 'b');
