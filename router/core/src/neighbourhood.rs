@@ -284,8 +284,8 @@ impl Neighbourhood {
     }
 
     fn unknown(&mut self, host: &HostId, now: Moment) {
-        let far_link = self.sites.path(host).map(|path| (*host, path));
-        self.early_links.extend(far_link);
+        let far_link = self.sites.path(host);
+        self.keep_early_link(*host, far_link);
         self.tell_sites(SitesInput::Unknown(*host), now);
         if self.far_operators.remove(host) {
             self.operators_changed(now);
@@ -297,7 +297,7 @@ impl Neighbourhood {
         self.peers_changed(Some(host), now);
         self.drain(now);
         self.hosts.remove(host);
-        self.early_links.extend(link.map(|path| (*host, path)));
+        self.keep_early_link(*host, link);
         self.assembly.forget(host);
         self.tell_catalog(CatalogInput::Uncertified(*host), now);
         self.operators_changed(now);
@@ -313,13 +313,21 @@ impl Neighbourhood {
         }
         match (self.hosts.get_mut(&host), path) {
             (Some(standing), path) => standing.path = path,
-            (None, Some(_)) if self.early_links.len() >= PEERS_MAX => {
-                self.count(NeighbourhoodDrop::TooManyHosts);
-            }
-            (None, Some(path)) => drop(self.early_links.insert(host, path)),
             (None, None) => drop(self.early_links.remove(&host)),
+            (None, path) => self.keep_early_link(host, path),
         }
         self.weigh(&host);
+    }
+
+    /// Remembers a link to a host of which nobody told yet, or tells no more.
+    fn keep_early_link(&mut self, host: HostId, path: Option<Path>) {
+        match path {
+            Some(_) if self.early_links.len() >= PEERS_MAX => {
+                self.count(NeighbourhoodDrop::TooManyHosts);
+            }
+            Some(path) => drop(self.early_links.insert(host, path)),
+            None => {}
+        }
     }
 
     /// Tells the Router whether and how a host is reached now, if that is news.

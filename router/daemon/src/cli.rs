@@ -4,6 +4,7 @@ use crate::flow_log::FlowLogLevel;
 use crate::resolve::Kind;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use margay_core::sites::SUMMARY_BYTES_MAX;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -37,6 +38,9 @@ pub struct UpOptions {
     /// port above it carries packets. Once for each address, all with one port.
     #[arg(long, value_name = "ADDR:PORT")]
     pub underlay: Vec<SocketAddr>,
+    /// What a gateway keeps of what other sites say they serve; what does not fit is looked up.
+    #[arg(long, value_name = "BYTES", default_value_t = SUMMARY_BYTES_MAX)]
+    pub summary_bytes_max: usize,
     /// Where metrics are served over HTTP, to whoever asks; nowhere if it is not given.
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics: Option<SocketAddr>,

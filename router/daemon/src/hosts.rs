@@ -21,6 +21,7 @@ mod secret_file;
 pub use errand::{Errand, run as run_errands};
 pub use secret_file::make as make_secret_file;
 
+use crate::cli::UpOptions;
 use crate::journal::{Journal, MembershipRecord, Recorded, random};
 use crate::router_thread::now;
 use anyhow::{Context, Result};
@@ -114,9 +115,10 @@ pub async fn open(
     keys: &Keys,
     journal: &mut Journal,
     recorded: &Recorded,
-    underlay: &[SocketAddr],
+    options: &UpOptions,
     errands: mpsc::UnboundedSender<Errand>,
 ) -> Result<Option<(Hosts, OverlayEvents)>> {
+    let underlay = &options.underlay;
     let (Some(recorded), Some(first)) = (&recorded.membership, underlay.first()) else {
         return Ok(None);
     };
@@ -133,7 +135,7 @@ pub async fn open(
         let issued = MembershipRecord::IssuedInAll(issuer.records().collect());
         journal.commit_membership(&[issued])?;
     }
-    let near = neighbours::begin(&own, recorded, random()?, now());
+    let near = neighbours::begin(&own, recorded, options.summary_bytes_max, random()?, now());
     let socket = LinkSocket::open(first.port());
     let config = OverlayConfig {
         key: own.keys.host.clone(),

@@ -260,7 +260,7 @@ async fn deciders(
     let keys = Keys::read_or_make(directories)?;
     let recorded = &found.recorded;
     let router = new_router(recorded, &keys, options)?;
-    let hosts = hosts::open(&keys, journal, recorded, &options.underlay, errands).await?;
+    let hosts = hosts::open(&keys, journal, recorded, options, errands).await?;
     let (hosts, heard) = hosts.unzip();
     Ok((router, hosts, heard))
 }

@@ -31,7 +31,7 @@ mod timers;
 mod waiting;
 
 pub use budget::Allowance;
-pub use conduct::SHUN;
+pub use conduct::{NONSENSE_COUNTED, SHUN};
 pub use cookie::COOKIE_SECRET_LIFE;
 pub use dialer::{RETRY_MAX, RETRY_MIN};
 pub use drop_reason::{LinkDrop, LinkDrops};

@@ -60,6 +60,11 @@ pub struct Series {
 }
 
 impl Series {
+    /// The largest of all rounds; `None` when there are none.
+    pub fn largest(&self) -> Option<f64> {
+        self.values.iter().copied().reduce(f64::max)
+    }
+
     /// The median over the rounds; `None` when there are none.
     pub fn median(&self) -> Option<f64> {
         Spread::of(&self.values).map(|spread| spread.median)

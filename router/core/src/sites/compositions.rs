@@ -47,6 +47,27 @@ struct Round {
     lacking: VecDeque<String>,
     /// Behind which name the inventory goes on.
     after: Option<String>,
+    /// Behind which name it was asked for last, and how many names were listed so far.
+    asked_after: String,
+    listed: usize,
+}
+
+impl Round {
+    /// Takes note of a page of an inventory. Names ascend, and are no more than anyone has: whoever
+    /// repeats itself would be asked for ever.
+    fn take_note(&mut self, held: &wire::Held) -> Result<(), SitesDrop> {
+        let mut last = self.asked_after.as_str();
+        for named in &held.compositions {
+            if named.name.as_str() <= last {
+                return Err(SitesDrop::Unreadable);
+            }
+            last = &named.name;
+        }
+        self.listed += held.compositions.len();
+        (self.listed <= COMPOSITIONS_MAX)
+            .then_some(())
+            .ok_or(SitesDrop::Unreadable)
+    }
 }
 
 /// The exchange of compositions.
@@ -135,6 +156,8 @@ impl Sites {
                 fetch: None,
                 lacking: VecDeque::new(),
                 after: Some(String::new()),
+                asked_after: String::new(),
+                listed: 0,
             });
             self.exchange_on(catalog, now);
         }
@@ -164,6 +187,10 @@ impl Sites {
         };
         match (answer, round.fetch.take()) {
             (Some(Answer::Held(held)), None) => {
+                if let Err(reason) = round.take_note(&held) {
+                    self.exchange.round = None;
+                    return Err(reason);
+                }
                 let last = held.compositions.last().map(|it| it.name.clone());
                 round.after = last.filter(|_| held.more);
                 let lacking = held.compositions.into_iter().filter(|it| {
@@ -231,10 +258,13 @@ impl Sites {
                     offset: fetch.bytes.len() as u32,
                 }
             }
-            (None, Some(after)) => Question::Inventory {
-                sum: catalog.compositions_sum(),
-                after,
-            },
+            (None, Some(after)) => {
+                round.asked_after.clone_from(&after);
+                Question::Inventory {
+                    sum: catalog.compositions_sum(),
+                    after,
+                }
+            }
             (None, None) => {
                 self.exchange.round = None;
                 return;

@@ -252,14 +252,16 @@ impl Sites {
             }
             false => self.gateways_to_ask(&sought.0),
         };
+        let passes_on = sought.1 == PASSES_MAX;
         let search = Search {
             waiters: vec![waiter],
-            may_find: sought.1 == PASSES_MAX && (as_gateway || candidates.is_empty()),
+            may_find: passes_on && (as_gateway || candidates.is_empty()),
             candidates,
             asked: BTreeMap::new(),
             finding: None,
             way: if as_gateway { Way::Summary } else { Way::Site },
-            answered: as_gateway,
+            // Who may not pass it on answers with what it knows.
+            answered: as_gateway && !passes_on,
             next: now,
             deadline: now + within,
         };

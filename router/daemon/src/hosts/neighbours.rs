@@ -15,7 +15,6 @@ use margay_core::neighbourhood::{
 };
 use margay_core::peer::RemoteInstance;
 use margay_core::port::Input;
-use margay_core::sites::SUMMARY_BYTES_MAX;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +26,7 @@ const TELL_BUSY: Duration = Duration::from_secs(5);
 pub(super) fn begin(
     own: &Identity,
     recorded: &RecordedMembership,
+    summary_bytes_max: usize,
     seed: [u8; 8],
     now: Moment,
 ) -> Neighbourhood {
@@ -38,7 +38,7 @@ pub(super) fn begin(
         network_key: own.entry.network.address_key(),
         is_operator: is_operator(&own.certificate),
         may_be_gateway: own.certificate.roles.contains(&Role::Gateway),
-        summary_bytes_max: SUMMARY_BYTES_MAX,
+        summary_bytes_max,
     };
     let mut near = Neighbourhood::new(config, u64::from_ne_bytes(seed), now);
     for bytes in recorded.kept.clone() {
@@ -169,7 +169,7 @@ impl Hosts {
             NeighbourhoodOutput::Part { host } => self.part(host, now),
             // Who finds the queue full is dropped and counted there.
             NeighbourhoodOutput::Overlay(command) => {
-                tracing::debug!(?command, "to the overlay");
+                tracing::trace!(?command, "to the overlay");
                 let _ = self.overlay.send(command);
             }
             NeighbourhoodOutput::Outlived(epoch) => {

@@ -9,7 +9,7 @@ use margay_core::overlay::OverlayEvent;
 impl Hosts {
     /// Takes what the overlay brought.
     pub fn overlay_said(&mut self, event: OverlayEvent, now: Moment) {
-        tracing::debug!(?event, "the overlay says");
+        tracing::trace!(?event, "the overlay says");
         let said = NeighbourhoodInput::Overlay(event);
         self.near.handle_input(said, now);
     }

@@ -8,6 +8,9 @@ use std::time::Duration;
 /// How long a peer that floods or sends nonsense is left alone.
 pub const SHUN: Duration = Duration::from_secs(30);
 
+/// Nonsense is counted for so long: what a later version says now and then is no misconduct.
+pub const NONSENSE_COUNTED: Duration = Duration::from_secs(60);
+
 /// How one peer behaves.
 #[derive(Default)]
 pub(super) struct Conduct {
@@ -15,6 +18,8 @@ pub(super) struct Conduct {
     /// Datagrams beyond the budget since it was full.
     excess: u32,
     nonsense: u32,
+    /// When the nonsense that is counted began.
+    nonsense_since: Moment,
     shunned_until: Option<Moment>,
 }
 
@@ -47,7 +52,10 @@ impl Conduct {
     }
 
     /// Takes note of a message that means nothing.
-    pub fn nonsense(&mut self, limits: &HostLinkLimits) -> Patience {
+    pub fn nonsense(&mut self, limits: &HostLinkLimits, now: Moment) -> Patience {
+        if now.since(self.nonsense_since) >= NONSENSE_COUNTED {
+            (self.nonsense, self.nonsense_since) = (0, now);
+        }
         self.nonsense += 1;
         if self.nonsense > limits.nonsense_max {
             Patience::Lost

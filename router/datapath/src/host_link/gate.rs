@@ -27,7 +27,7 @@ pub struct GateLimits {
     pub proven: Allowance,
     /// Cookies given out.
     pub cookies: Allowance,
-    /// Sources that are told apart.
+    /// Sources that are told apart, with and without a cookie apart.
     pub sources_max: usize,
 }
 
@@ -44,9 +44,6 @@ impl Default for GateLimits {
         }
     }
 }
-
-/// Who sent, as far as it can be told from others, and whether it has proven that.
-type Source = (IpAddr, bool);
 
 /// What becomes of an initiation.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,7 +64,14 @@ pub(super) struct Gate {
     unproven: Budget,
     proven: Budget,
     cookies: Budget,
-    sources: BTreeMap<Source, Budget>,
+    unproven_sources: Sources,
+    proven_sources: Sources,
+}
+
+/// What each source spent, as far as one can be told from another.
+struct Sources {
+    limits: GateLimits,
+    spent: BTreeMap<IpAddr, Budget>,
     /// When sources that spent nothing were last forgotten: a flood must not make us look for them
     /// at each datagram.
     swept: Moment,
@@ -83,8 +87,9 @@ impl Gate {
             unproven: Budget::default(),
             proven: Budget::default(),
             cookies: Budget::default(),
-            sources: BTreeMap::new(),
-            swept: now,
+            // Apart: forged sources must not take the places of those that proved to be.
+            unproven_sources: Sources::new(limits, now),
+            proven_sources: Sources::new(limits, now),
         }
     }
 
@@ -112,7 +117,7 @@ impl Gate {
         if self.jar.proves(from, before_mac2, &mac2) {
             return self.judge_proven(from, now);
         }
-        if self.take_of_source((network(from.ip()), false), now)
+        if self.unproven_sources.take(network(from.ip()), now)
             && self.unproven.take(self.limits.unproven, now)
         {
             return Judgement::Pass;
@@ -124,28 +129,13 @@ impl Gate {
     }
 
     fn judge_proven(&mut self, from: SocketAddr, now: Moment) -> Judgement {
-        if !self.take_of_source((network(from.ip()), true), now) {
+        if !self.proven_sources.take(network(from.ip()), now) {
             return Judgement::Drop(LinkDrop::SourceBudget);
         }
         if !self.proven.take(self.limits.proven, now) {
             return Judgement::Drop(LinkDrop::HandshakeBudget);
         }
         Judgement::Pass
-    }
-
-    /// Takes one of a source's budget. Sources beyond those that are told apart have none.
-    fn take_of_source(&mut self, source: Source, now: Moment) -> bool {
-        if self.sources.len() >= self.limits.sources_max && !self.sources.contains_key(&source) {
-            if now.since(self.swept) >= self.limits.source.refill() {
-                self.sources.retain(|_, budget| !budget.is_full(now));
-                self.swept = now;
-            }
-            if self.sources.len() >= self.limits.sources_max {
-                return false;
-            }
-        }
-        let budget = self.sources.entry(source).or_default();
-        budget.take(self.limits.source, now)
     }
 
     fn cookie_reply(
@@ -164,6 +154,36 @@ impl Gate {
             sealed,
         }
         .to_bytes()
+    }
+}
+
+impl Sources {
+    fn new(limits: GateLimits, now: Moment) -> Self {
+        Sources {
+            limits,
+            spent: BTreeMap::new(),
+            swept: now,
+        }
+    }
+
+    /// Takes one of a source's budget. Sources beyond those that are told apart have none.
+    fn take(&mut self, source: IpAddr, now: Moment) -> bool {
+        let GateLimits {
+            source: allowance,
+            sources_max,
+            ..
+        } = self.limits;
+        if self.spent.len() >= sources_max && !self.spent.contains_key(&source) {
+            if now.since(self.swept) >= allowance.refill() {
+                self.spent.retain(|_, budget| !budget.is_full(now));
+                self.swept = now;
+            }
+            if self.spent.len() >= sources_max {
+                return false;
+            }
+        }
+        let budget = self.spent.entry(source).or_default();
+        budget.take(allowance, now)
     }
 }
 

@@ -343,7 +343,7 @@ impl Peer {
 
     fn nonsense(&mut self, shared: &mut Shared, now: Moment) {
         shared.drop(LinkDrop::Nonsense);
-        if self.conduct.nonsense(&shared.limits) == Patience::Lost {
+        if self.conduct.nonsense(&shared.limits, now) == Patience::Lost {
             self.shun(DownReason::Nonsense, shared, now);
         }
     }

@@ -10,12 +10,16 @@ use std::io::Write;
 /// Where everything ran.
 const PINNED: &str = "all hosts free on one machine";
 
-/// At most this much, however many hosts there are.
-const MOST: [(HostsMetric, f64); 4] = [
-    (HostsMetric::Rss, 30.0),
-    (HostsMetric::IdleCpu, 0.3),
-    (HostsMetric::Converge, 300.0),
-    (HostsMetric::Detect, 3_000.0),
+/// What of a series is held against its bound.
+type Judged = fn(&Series) -> Option<f64>;
+
+/// At most this much, however many hosts there are: of each host and each death, and half the time of
+/// news.
+const MOST: [(HostsMetric, Judged, f64); 4] = [
+    (HostsMetric::Rss, Series::largest, 30.0),
+    (HostsMetric::IdleCpu, Series::largest, 0.3),
+    (HostsMetric::Converge, Series::median, 300.0),
+    (HostsMetric::Detect, Series::largest, 3_000.0),
 ];
 
 /// Writes one JSON object a line, of the same shape as every other bench's.
@@ -65,8 +69,8 @@ fn lines(all: &AllSeries) -> Vec<Line> {
 fn judge(all: &AllSeries) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for config in Config::ALL {
-        for (metric, most) in MOST {
-            let Some(value) = all.get(&(config, metric)).and_then(Series::median) else {
+        for (metric, judged, most) in MOST {
+            let Some(value) = all.get(&(config, metric)).and_then(judged) else {
                 continue;
             };
             verdicts.push(Verdict {
@@ -85,16 +89,16 @@ mod tests {
 
     #[test]
     fn only_what_is_above_its_bound_is_missed() {
-        let series = |value| Series {
-            values: vec![value],
+        let series = |values: &[f64]| Series {
+            values: values.to_vec(),
             ..Series::default()
         };
         let all = AllSeries::from([
-            ((Config::Five, HostsMetric::Rss), series(30.0)),
-            ((Config::Five, HostsMetric::RssMax), series(31.0)),
-            ((Config::Sixty, HostsMetric::Converge), series(300.1)),
+            ((Config::Five, HostsMetric::Rss), series(&[30.0])),
+            ((Config::Five, HostsMetric::IdleCpu), series(&[0.1, 0.4])),
+            ((Config::Sixty, HostsMetric::Converge), series(&[300.1])),
         ]);
         let reached: Vec<bool> = judge(&all).iter().map(|verdict| verdict.reached).collect();
-        assert_eq!(reached, [true, false]);
+        assert_eq!(reached, [true, false, false]);
     }
 }

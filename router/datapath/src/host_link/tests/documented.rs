@@ -53,6 +53,7 @@ fn sizes_and_timers_are_those_of_the_page() {
         ("echo of the other side", ECHO_LATE),
         ("silence", SILENCE_MAX),
         ("shunned", SHUN),
+        ("nonsense counted", NONSENSE_COUNTED),
         ("waiting payload", WAITING_MAX),
         ("cookie secret", COOKIE_SECRET_LIFE),
     ];

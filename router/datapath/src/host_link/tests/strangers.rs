@@ -185,6 +185,28 @@ fn the_table_of_sources_is_bounded_and_empties_itself() {
 }
 
 #[test]
+fn forged_sources_take_no_place_of_who_returns_its_cookie() {
+    let mut net = net_with(GateLimits {
+        sources_max: 3,
+        ..GateLimits::default()
+    });
+    let key = net.hosts[0].key;
+    let mut flooder = Rogue::new(1, address(66));
+    for number in 0..5 {
+        let initiation = flooder.initiation(key, None);
+        net.inject(0, address(100 + number), &initiation);
+    }
+    let before = net.hosts[0].introduced;
+    let mut honest = Rogue::new(2, address(60));
+    let first = honest.initiation(key, None);
+    net.inject(0, honest.from, &first);
+    let cookie = honest.cookie(&net, key, &first);
+    let second = honest.initiation(key, cookie);
+    net.inject(0, honest.from, &second);
+    assert_eq!(net.hosts[0].introduced, before + 1);
+}
+
+#[test]
 fn addresses_of_one_ipv6_network_are_one_source() {
     let mut net = net_with(GateLimits::default());
     net.hosts[0].policy = Policy::Refuse("no");
