@@ -2,6 +2,7 @@
 
 use super::Router;
 use super::identities::all;
+use crate::drop_reason::DropReason;
 use crate::flow_table::{FlowInput, Party};
 use crate::host::HostId;
 use crate::id::{InstanceId, LocationIndex};
@@ -211,6 +212,7 @@ impl Router {
 
     fn peer_up(&mut self, host: HostId, path: Path, now: Moment) {
         let Some(peer) = self.peer_mut(host) else {
+            self.drops.count(DropReason::NoLocation);
             return;
         };
         let location = peer.location;

@@ -14,6 +14,9 @@ use std::time::Duration;
 /// How many gateways of a site act: one may die.
 pub(super) const ACTING: usize = 2;
 
+/// How many services are said to be provided at once.
+const PROVIDED_AT_ONCE: usize = 256;
+
 /// Changes are gathered for so long.
 const SOON: Duration = Duration::from_millis(100);
 
@@ -122,7 +125,7 @@ impl Sites {
         }
         self.arrangement.at = None;
         self.act_or_not(now);
-        self.provide();
+        self.provide(now);
         self.keep(now);
         self.meet(now);
     }
@@ -161,18 +164,32 @@ impl Sites {
         }
     }
 
-    fn provide(&mut self) {
-        let serves = match self.arrangement.acting {
-            true => self.arrangement.serves.keys().cloned().collect(),
-            false => BTreeSet::new(),
-        };
-        let before = std::mem::replace(&mut self.arrangement.provided, serves.clone());
-        for service in before.difference(&serves) {
-            let key = overlay_key(service);
+    /// Says of what this host is one to ask about, a few at a time: the overlay's queue is bounded.
+    fn provide(&mut self, now: Moment) {
+        let Arrangement {
+            acting,
+            serves,
+            provided,
+            ..
+        } = &mut self.arrangement;
+        let is_so = |service: &AutomatonName| *acting && serves.contains_key(service);
+        let over = provided.iter().filter(|service| !is_so(service));
+        let over: Vec<AutomatonName> = over.take(PROVIDED_AT_ONCE).cloned().collect();
+        let new = serves
+            .keys()
+            .filter(|it| *acting && !provided.contains(*it));
+        let new: Vec<AutomatonName> = new.take(PROVIDED_AT_ONCE).cloned().collect();
+        if over.len().max(new.len()) == PROVIDED_AT_ONCE {
+            self.arrangement.not_later_than(now + SOON);
+        }
+        for service in over {
+            let key = overlay_key(&service);
+            self.arrangement.provided.remove(&service);
             self.overlay(OverlayCommand::StopProviding { key });
         }
-        for service in serves.difference(&before) {
-            let key = overlay_key(service);
+        for service in new {
+            let key = overlay_key(&service);
+            self.arrangement.provided.insert(service);
             self.overlay(OverlayCommand::Provide { key });
         }
     }

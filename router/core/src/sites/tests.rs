@@ -285,6 +285,24 @@ fn the_first_two_that_are_up_act_and_the_next_takes_a_dead_ones_place() {
 }
 
 #[test]
+fn a_gateway_of_many_services_says_so_a_few_at_a_time_and_leaves_none_out() {
+    let mut here = gateway(1, "paris", &[]);
+    for number in 0..1_000 {
+        let service = name(&format!("service-{number}"));
+        here.sites.serves(service, 1, here.now);
+    }
+    let provided = |outputs: &[SitesOutput]| {
+        let is_provided =
+            |it: &&SitesOutput| matches!(it, SitesOutput::Overlay(OverlayCommand::Provide { .. }));
+        outputs.iter().filter(is_provided).count()
+    };
+    let first = provided(&here.pass(Duration::from_millis(150)));
+    assert!((1..=256).contains(&first), "{first}");
+    let rest = provided(&here.pass(Duration::from_secs(2)));
+    assert_eq!(first + rest, 1_000);
+}
+
+#[test]
 fn equal_seeks_are_asked_once_and_all_are_told() {
     let mut here = leaf();
     let outputs = here.seek("web");
