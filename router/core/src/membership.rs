@@ -27,7 +27,7 @@ use rand_for_foca::rngs::SmallRng as FocaRng;
 use standing::Standings;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
-use tuning::{GOSSIP_EVERY, tuned};
+use tuning::{GOSSIP_EVERY, GOSSIP_SOON, tuned};
 
 pub use standing::{ECHO_EVERY, FORGIVEN_AFTER, HELD_FIRST, HELD_MAX, SILENT_AFTER};
 pub use tuning::{DATAGRAM_BYTES_MAX, PROBE_EVERY, SUSPECT_FOR};
@@ -222,9 +222,10 @@ impl Membership {
         if self.greet_at <= now {
             self.greet(now);
         }
-        if self.gossip_at.take_if(|at| *at <= now).is_some() {
+        if self.gossip_at.is_some_and(|at| at <= now) {
             // Fails only where a heading cannot be encoded, and ours can.
             let _ = self.foca.gossip(&mut self.effects);
+            self.gossip_at = Some(now + GOSSIP_EVERY);
         }
         self.await_gossip(now);
         self.drain_effects(now);
@@ -349,7 +350,7 @@ impl Membership {
         if self.foca.updates_backlog() == 0 || self.foca.num_members() == 0 {
             self.gossip_at = None;
         } else {
-            self.gossip_at.get_or_insert(now + GOSSIP_EVERY);
+            self.gossip_at.get_or_insert(now + GOSSIP_SOON);
         }
     }
 

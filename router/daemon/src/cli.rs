@@ -73,7 +73,11 @@ pub enum Command {
         composition: String,
     },
     /// List instances.
-    Ps,
+    Ps {
+        /// Those of other hosts too: all of this site, and what was found in others.
+        #[arg(long)]
+        all: bool,
+    },
     /// List services.
     Services,
     /// List live flows with their counters.

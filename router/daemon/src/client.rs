@@ -4,7 +4,7 @@ use crate::protocol::{Request, Response};
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -27,11 +27,16 @@ impl Conversation {
     /// Asks the daemon whose run directory is `run`.
     pub fn open(run: &Path, request: &Request) -> Result<Conversation> {
         let socket = run.join("control.sock");
-        let mut stream = UnixStream::connect(&socket).with_context(|| {
-            format!(
-                "no daemon answers on {}; start one with `margay up`, or say where it is with --run",
-                socket.display()
-            )
+        let mut stream = UnixStream::connect(&socket).map_err(|error| {
+            let at = socket.display();
+            let hint = match error.kind() {
+                ErrorKind::PermissionDenied => format!("only root may speak to the daemon on {at}"),
+                _ => format!(
+                    "no daemon answers on {at}; start one with `margay up`, or say where it is \
+                     with --run"
+                ),
+            };
+            anyhow::Error::new(error).context(hint)
         })?;
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');

@@ -17,9 +17,11 @@ use anyhow::{Context, Result, bail};
 use margay_core::composition::{Composition, CompositionName};
 use margay_core::flow_key::Protocol;
 use margay_core::flow_table::{FlowState, READ_BATCH_MAX};
+use margay_core::host::HostId;
 use margay_core::id::{InstanceId, RequestId, SlotIndex};
 use margay_core::moment::Moment;
 use margay_core::name::{InstanceName, ZONE};
+use margay_core::peer::RemoteInstance;
 use margay_core::port::{FlowReading, FlowSlots, Input};
 use margay_core::router::view::FlowView;
 use margay_core::signature::PrivateKey;
@@ -179,7 +181,7 @@ async fn respond(world: &World, request: Request) -> Result<Value> {
     match request {
         Request::Apply { file, text } => apply(world, &file, &text).await,
         Request::Delete { composition } => delete(world, &composition).await,
-        Request::Ps => ps(world).await,
+        Request::Ps { all } => ps(world, all).await,
         Request::Services => services(world).await,
         Request::Flows { behind } => flows(world, behind).await,
         Request::Drain { instance, cancel } => drain::drain(world, &instance, cancel).await,
@@ -223,8 +225,12 @@ async fn apply(world: &World, file: &str, text: &str) -> Result<Value> {
         composition,
     });
     let outcome = outcome.await?;
+    let absent = composing::absent_hosts(world, &told).await;
     composing::tell(world, told, text.to_owned()).await;
-    Ok(outcome)
+    Ok(match (outcome, absent) {
+        (Value::String(said), Some(absent)) => Value::String(format!("{said}; {absent}")),
+        (outcome, _) => outcome,
+    })
 }
 
 async fn delete(world: &World, composition: &str) -> Result<Value> {
@@ -263,9 +269,9 @@ async fn on_journal(
     tokio::task::spawn_blocking(move || work(&lock(&journal))).await?
 }
 
-async fn ps(world: &World) -> Result<Value> {
+async fn ps(world: &World, all: bool) -> Result<Value> {
     let views = world.router.look(|router, _| router.instances()).await?;
-    let rows: Vec<InstanceRow> = views
+    let mut rows: Vec<InstanceRow> = views
         .into_iter()
         .map(|view| {
             let facts = world.instances.facts(view.id);
@@ -295,10 +301,39 @@ async fn ps(world: &World) -> Result<Value> {
                 caller_v4: view.addresses.caller.v4.to_string(),
                 caller_v6: view.addresses.caller.v6.to_string(),
                 problem: problem.filter(|_| !view.ready || view.was_killed),
+                host: None,
             }
         })
         .collect();
+    if all {
+        rows.extend(instances_elsewhere(world).await?);
+    }
     Ok(serde_json::to_value(rows)?)
+}
+
+/// The instances of other hosts that are known here; their hosts know more about them.
+async fn instances_elsewhere(world: &World) -> Result<Vec<InstanceRow>> {
+    let remotes = world.router.look(|router, _| router.remote_instances());
+    let remotes = remotes.await?;
+    let hosts: Vec<HostId> = remotes.iter().map(|remote| remote.host).collect();
+    let names = world.router.hosts(move |known, _, _| known.names(&hosts));
+    let names = names.await.unwrap_or_default();
+    let row = |(remote, host): (Arc<RemoteInstance>, String)| InstanceRow {
+        name: remote.name.to_string(),
+        composition: remote.composition.to_string(),
+        version: remote.version.0,
+        state: if remote.ready { "ready" } else { "not ready" }.to_owned(),
+        ready: remote.ready,
+        pid: None,
+        restarts: 0,
+        called_v4: remote.addresses.called.v4.to_string(),
+        called_v6: remote.addresses.called.v6.to_string(),
+        caller_v4: remote.addresses.caller.v4.to_string(),
+        caller_v6: remote.addresses.caller.v6.to_string(),
+        problem: None,
+        host: Some(host),
+    };
+    Ok(remotes.into_iter().zip(names).map(row).collect())
 }
 
 async fn services(world: &World) -> Result<Value> {
@@ -319,8 +354,8 @@ async fn services(world: &World) -> Result<Value> {
             vips: view
                 .vip
                 .map_or_else(Vec::new, |vip| vec![vip.v4.into(), vip.v6.into()]),
-            instances: instances.len(),
-            ready,
+            instances: instances.len() + view.elsewhere,
+            ready: ready + view.ready_elsewhere,
             flows: instances.map(|instance| instance.flows).sum(),
             first_packets: view.first_packets,
             service_id: view.id.to_string(),

@@ -29,6 +29,7 @@ use identity::{Identity, Keys};
 use margay_core::admission::{Issuer, Membership, NetworkId};
 use margay_core::host::HostId;
 use margay_core::moment::Moment;
+use margay_core::name::HostName;
 use margay_core::neighbourhood::{DatagramKind, Neighbourhood, NeighbourhoodInput};
 use margay_core::port::Input;
 use margay_core::wall_time::WallTime;
@@ -418,6 +419,17 @@ impl Hosts {
         if self.errands.send(errand).is_err() {
             tracing::debug!("an errand came after the daemon's end");
         }
+    }
+
+    /// What to call hosts where a person reads.
+    pub fn names(&self, hosts: &[HostId]) -> Vec<String> {
+        hosts.iter().map(|host| self.name_of(host)).collect()
+    }
+
+    /// Those names that no member has.
+    pub fn strangers(&self, names: BTreeSet<HostName>) -> BTreeSet<HostName> {
+        let unknown = |name: &HostName| self.membership.named(name).is_none();
+        names.into_iter().filter(unknown).collect()
     }
 
     /// What to call a host in a log.

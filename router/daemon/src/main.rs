@@ -142,7 +142,7 @@ fn request(command: Command) -> Result<Request> {
             }
         }
         Command::Delete { composition } => Request::Delete { composition },
-        Command::Ps => Request::Ps,
+        Command::Ps { all } => Request::Ps { all },
         Command::Services => Request::Services,
         Command::Drops => Request::Drops,
         Command::Resolve { name, caller, kind } => Request::Resolve { name, caller, kind },
@@ -181,9 +181,9 @@ fn request(command: Command) -> Result<Request> {
 
 fn text(request: &Request, answer: Value) -> Result<String> {
     Ok(match request {
-        Request::Ps => {
+        Request::Ps { all } => {
             let rows: Vec<InstanceRow> = serde_json::from_value(answer)?;
-            render::instances(&rows)
+            render::instances(&rows, *all)
         }
         Request::Drops => render::drops(&serde_json::from_value(answer)?),
         Request::Explain { .. } => serde_json::from_value::<Explanation>(answer)?.to_string(),

@@ -17,6 +17,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Founds a network whose root key is written to `root`.
 pub fn create(run: &Path, root: &Path, name: String, site: String, json: bool) -> Result<()> {
+    // Whoever cannot found one should hear why before a key lies about.
+    ask(run, &Request::Status)?;
+    if ask(run, &Request::Members).is_ok() {
+        bail!("this host belongs to a network already; `margay members` shows it");
+    }
     let key = make_secret_file(root)?;
     let request = Request::Found {
         root: key,

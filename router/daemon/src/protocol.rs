@@ -17,7 +17,10 @@ pub enum Request {
     /// Delete a composition.
     Delete { composition: String },
     /// List the instances.
-    Ps,
+    Ps {
+        /// Those of other hosts too.
+        all: bool,
+    },
     /// List the services.
     Services,
     /// List live flows with their counters, a page: the first, or the one behind a slot.
@@ -140,6 +143,9 @@ pub struct InstanceRow {
     pub caller_v6: String,
     /// Why it is not ready, if something went wrong.
     pub problem: Option<String>,
+    /// On which other host it is; of such a one less is known.
+    #[serde(default)]
+    pub host: Option<String>,
 }
 
 /// Live flows as `flows` shows them, as many as are told at once.
@@ -177,11 +183,11 @@ pub struct ServiceRow {
     pub ports: Vec<String>,
     /// Its own virtual IPs, if it is answered by itself.
     pub vips: Vec<IpAddr>,
-    /// How many instances it has.
+    /// How many instances it has, as far as this host knows: all of its site, and what it found elsewhere.
     pub instances: usize,
     /// How many of them take new flows.
     pub ready: usize,
-    /// Live flows that they serve.
+    /// Live flows that those of this host serve.
     pub flows: u32,
     /// First packets that were decided, ever.
     pub first_packets: u64,

@@ -55,10 +55,11 @@ impl Table {
     }
 }
 
-/// Renders `ps`.
-pub fn instances(rows: &[InstanceRow]) -> String {
+/// Renders `ps`, with the hosts if there may be others.
+pub fn instances(rows: &[InstanceRow], with_hosts: bool) -> String {
+    let host = |row: &InstanceRow| row.host.clone().unwrap_or_else(|| "here".to_owned());
     let cells = rows.iter().map(|row| {
-        vec![
+        let mut cells = vec![
             row.name.clone(),
             format!("{}@{}", row.composition, row.version),
             row.state.clone(),
@@ -68,9 +69,13 @@ pub fn instances(rows: &[InstanceRow]) -> String {
             row.called_v4.clone(),
             row.called_v6.clone(),
             row.problem.clone().unwrap_or_default(),
-        ]
+        ];
+        if with_hosts {
+            cells.insert(1, host(row));
+        }
+        cells
     });
-    let heading = [
+    let mut heading = vec![
         "INSTANCE",
         "COMPOSITION",
         "STATE",
@@ -81,6 +86,9 @@ pub fn instances(rows: &[InstanceRow]) -> String {
         "IPV6",
         "PROBLEM",
     ];
+    if with_hosts {
+        heading.insert(1, "HOST");
+    }
     table(&heading, &cells.collect::<Vec<_>>())
 }
 

@@ -1,9 +1,10 @@
 //! Who gets in, who does not, and who is taken out: told in one line on both sides.
 
 use crate::site::{
-    Family, complaint, create, hosts, invite, join, links, network, said, until_linked,
+    Family, SOON, complaint, create, hosts, invite, join, links, network, said, until_linked,
     until_links, until_logged,
 };
+use margay_tests::lab::until;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -27,6 +28,40 @@ fn three_hosts_become_a_network_in_which_each_is_linked_to_all() {
     for name in names {
         until_linked(&lab, name, &names);
     }
+}
+
+#[test]
+fn an_operator_applies_for_all_and_everybody_sees_what_runs_where() {
+    let lab = hosts(&["a", "b"], &[Family::V4]);
+    create(&lab, "a");
+    let inviting = |words: &[&str]| complaint(lab.host("a"), &[&["invite"], words].concat());
+    assert!(inviting(&["--site", "paris", "--role", "issuer"]).contains("--role operator"));
+    assert!(inviting(&["--site", ""]).contains("names no site"));
+    let again = complaint(
+        lab.host("a"),
+        &["network", "create", "--name", "a", "--site", "paris"],
+    );
+    assert!(again.contains("belongs to a network already"), "{again}");
+
+    let token = invite(&lab, "a", &["--role", "operator"]);
+    join(&lab, "b", &token);
+    until_linked(&lab, "a", &["a", "b"]);
+    let composition = "[composition]\nname = \"shop\"\nversion = 1\n\n[automaton.web]\n\
+         command = [\"sleep\", \"infinity\"]\nreplicas = 2\non = [\"a\", \"zz\"]\n";
+    let file = lab.host("b").write("shop.toml", composition).unwrap();
+    let applied = said(lab.host("b"), &["apply", &file.display().to_string()]);
+    assert!(applied.contains("zz is no member"), "{applied}");
+    until("b sees what runs on a", SOON, || {
+        let seen = said(lab.host("b"), &["ps", "--all"]);
+        let web = ["1.web", "a", "shop@1", "ready"];
+        let is_web = |line: &str| {
+            line.split_whitespace()
+                .zip(web)
+                .all(|(is, wanted)| is == wanted)
+        };
+        Ok(seen.lines().any(is_web).then_some(()))
+    })
+    .unwrap();
 }
 
 #[test]

@@ -229,6 +229,13 @@ pub struct Certificate {
 }
 
 impl Certificate {
+    /// Whether its host may apply and delete compositions of the whole network: who may let hosts in
+    /// may also say what runs on them.
+    pub fn is_operator(&self) -> bool {
+        let may = |role: &Role| matches!(role, Role::Operator | Role::Issuer);
+        self.roles.iter().any(may)
+    }
+
     /// When its host asks for the next one: a moment of the third quarter of its lifetime that
     /// follows from host and serial, so that hosts admitted together do not come back together, a
     /// restart draws no other, and a quarter is left to find the issuer.

@@ -151,17 +151,20 @@ pub enum Role {
     Gateway,
     /// Admits hosts: says whom to ask, while the right to do so is in an issuer certificate.
     Issuer,
+    /// Applies and deletes compositions of the whole network.
+    Operator,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: &'static [Role] = &[Role::Gateway, Role::Issuer];
+    pub const ALL: &'static [Role] = &[Role::Gateway, Role::Issuer, Role::Operator];
 
     /// Its name in the CLI.
     pub const fn name(self) -> &'static str {
         match self {
             Role::Gateway => "gateway",
             Role::Issuer => "issuer",
+            Role::Operator => "operator",
         }
     }
 
@@ -169,6 +172,7 @@ impl Role {
         match self {
             Role::Gateway => wire::Role::Gateway.into(),
             Role::Issuer => wire::Role::Issuer.into(),
+            Role::Operator => wire::Role::Operator.into(),
         }
     }
 
@@ -183,7 +187,7 @@ impl Role {
 
 /// Why a text is no role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no role; there are gateway and issuer")]
+#[error("`{0}` is no role; there are gateway, issuer and operator")]
 pub struct RoleError(String);
 
 impl FromStr for Role {

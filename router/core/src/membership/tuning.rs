@@ -21,6 +21,9 @@ pub const SUSPECT_FOR: Duration = Duration::from_millis(1_500);
 /// How often a random member is asked for all members: what a lost datagram hid is found so.
 const ASK_FOR_MEMBERS_EVERY: Duration = Duration::from_secs(5);
 
+/// How soon news go out first: several that come at once go together.
+pub(super) const GOSSIP_SOON: Duration = Duration::from_millis(20);
+
 /// How often news go out beside the probes, while there are any.
 pub(super) const GOSSIP_EVERY: Duration = Duration::from_millis(200);
 

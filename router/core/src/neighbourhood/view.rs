@@ -13,7 +13,10 @@ use crate::way::Path;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotComposed {
     /// Nobody would believe it.
-    #[error("this host is no operator of its site; apply and delete at one that is")]
+    #[error(
+        "this host is no operator; apply and delete at one with the role `operator` or `issuer`, as \
+         `margay members` shows them"
+    )]
     NotAnOperator,
     /// The site knows better.
     #[error(

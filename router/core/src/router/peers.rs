@@ -51,6 +51,11 @@ impl Peers {
         self.instances.get(&id)
     }
 
+    /// All instances of other hosts.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<RemoteInstance>> {
+        self.instances.values()
+    }
+
     /// The instances of an automaton on other hosts.
     pub(super) fn instances_of(
         &self,

@@ -10,10 +10,12 @@ use crate::flow_table::Flow;
 use crate::id::{InstanceId, SlotIndex, Version};
 use crate::moment::Moment;
 use crate::name::{AutomatonName, InstanceName};
+use crate::peer::RemoteInstance;
 use crate::port::FlowSlots;
 use crate::service_id::ServiceId;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// An applied composition.
 #[derive(Clone, Debug, Serialize)]
@@ -76,6 +78,10 @@ pub struct ServiceView {
     pub instances: Vec<ServedBy>,
     /// First packets that were decided.
     pub first_packets: u64,
+    /// Its instances on other hosts, as far as they are known here.
+    pub elsewhere: usize,
+    /// How many of them take new flows.
+    pub ready_elsewhere: usize,
 }
 
 /// One of a service's instances.
@@ -188,10 +194,21 @@ impl Router {
                     .filter_map(|id| self.instances.get(id))
                     .map(|instance| self.served_by(instance))
                     .collect(),
+                elsewhere: self.peers.instances_of(name).count(),
+                ready_elsewhere: self
+                    .peers
+                    .instances_of(name)
+                    .filter(|remote| remote.ready)
+                    .count(),
                 first_packets: own.map(|counted| counted.hits()).sum(),
             }
         });
         view.collect()
+    }
+
+    /// The instances of other hosts that are known here.
+    pub fn remote_instances(&self) -> Vec<Arc<RemoteInstance>> {
+        self.peers.all().cloned().collect()
     }
 
     /// All open flows, ordered by slot.

@@ -6,7 +6,7 @@ use crate::journal::{MembershipRecord, random};
 use crate::protocol::Invitation;
 use crate::world::World;
 use anyhow::{Context, Result, bail};
-use margay_core::admission::{Counter, Issuer, TOKEN_ADDRESSES_MAX, Terms, Token};
+use margay_core::admission::{Counter, Issuer, Role, TOKEN_ADDRESSES_MAX, Terms, Token};
 use margay_core::host::HostId;
 use margay_core::moment::Moment;
 use serde_json::{Value, json};
@@ -14,6 +14,9 @@ use std::time::Duration;
 
 /// Makes a token.
 pub async fn invite(world: &World, invitation: Invitation) -> Result<Value> {
+    if invitation.site.is_empty() {
+        bail!("--site names no site; write one such as `paris` or `paris.eu`");
+    }
     let terms = Terms {
         site: invitation.site.parse()?,
         roles: invitation
@@ -60,6 +63,12 @@ pub async fn members(world: &World) -> Result<Value> {
 
 impl Hosts {
     fn invite(&mut self, terms: &Terms, seed: &[u8; 32]) -> Result<(Token, Vec<MembershipRecord>)> {
+        if terms.roles.contains(&Role::Issuer) {
+            bail!(
+                "nobody becomes an issuer by a token: that is who founded the network; \
+                 `--role operator` is for a host where compositions are applied and deleted"
+            );
+        }
         let mut addresses = self.own.addresses.clone();
         addresses.truncate(TOKEN_ADDRESSES_MAX);
         let counter = Counter {
@@ -75,7 +84,7 @@ impl Hosts {
     fn revoke(&mut self, host: &str) -> Result<(Vec<u8>, Vec<MembershipRecord>)> {
         let host = self.find(host)?;
         if host == self.own.keys.host.public() {
-            bail!("this host does not take itself out; ask another issuer, or use the root key");
+            bail!("this host does not take itself out: nobody else could let hosts in");
         }
         self.issuer_mut()?;
         let issuer = self.issuer.as_mut().context("no issuer")?;

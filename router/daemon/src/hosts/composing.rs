@@ -4,12 +4,44 @@ use super::Hosts;
 use crate::world::World;
 use anyhow::Result;
 use margay_core::composition::{Composition, CompositionName};
+use margay_core::name::HostName;
 use margay_core::neighbourhood::NeighbourhoodInput;
+use std::collections::BTreeSet;
 
 /// Refuses a composition that the site would not take from here.
 pub async fn check(world: &World, composition: &Composition) -> Result<()> {
     let composition = composition.clone();
     ask(world, move |hosts| hosts.near.check(&composition)).await
+}
+
+/// Says which hosts a composition places instances on that are no members: nothing runs there.
+pub async fn absent_hosts(world: &World, composition: &Composition) -> Option<String> {
+    let automatons = composition.automatons.values();
+    let named: BTreeSet<HostName> = automatons.flat_map(|it| it.on.iter().cloned()).collect();
+    let asked = named.clone();
+    let strangers = world
+        .router
+        .hosts(move |hosts, _, _| hosts.strangers(asked));
+    let absent = match strangers.await {
+        Ok(absent) => absent,
+        Err(_alone) if named.is_empty() => return None,
+        Err(_alone) => {
+            return Some(
+                "this host belongs to no network, so that all of it runs here whatever `on` says"
+                    .to_owned(),
+            );
+        }
+    };
+    let names: Vec<&str> = absent.iter().map(HostName::as_str).collect();
+    let (are, they) = match names.len() {
+        0 => return None,
+        1 => ("is no member", "its"),
+        _ => ("are no members", "their"),
+    };
+    Some(format!(
+        "{} {are}, and {they} instances run once a host of that name has joined",
+        names.join(", ")
+    ))
 }
 
 /// Refuses to delete where the site would not take it from here.

@@ -4,7 +4,7 @@ use super::identity::Identity;
 use super::payload::Kind;
 use super::{Errand, Hosts};
 use crate::journal::{MembershipRecord, RecordedMembership};
-use margay_core::admission::{Certificate, Role};
+use margay_core::admission::Role;
 use margay_core::host::{HostId, OriginEpoch};
 use margay_core::id::InstanceId;
 use margay_core::moment::Moment;
@@ -36,7 +36,7 @@ pub(super) fn begin(
         site: own.entry.site.clone(),
         epoch: own.epoch,
         network_key: own.entry.network.address_key(),
-        is_operator: is_operator(&own.certificate),
+        is_operator: own.certificate.is_operator(),
         may_be_gateway: own.certificate.roles.contains(&Role::Gateway),
         summary_bytes_max,
     };
@@ -45,11 +45,6 @@ pub(super) fn begin(
         near.handle_input(NeighbourhoodInput::Kept { bytes }, now);
     }
     near
-}
-
-/// Who may let hosts in may also say what runs on them.
-fn is_operator(certificate: &Certificate) -> bool {
-    certificate.roles.contains(&Role::Issuer)
 }
 
 impl Hosts {
@@ -65,7 +60,7 @@ impl Hosts {
             may_be_gateway: certificate.roles.contains(&Role::Gateway),
             addresses: member.contact.addresses.clone(),
             blocks: certificate.blocks.clone(),
-            is_operator: is_operator(certificate),
+            is_operator: certificate.is_operator(),
         };
         self.near
             .handle_input(NeighbourhoodInput::Known(neighbour), now);
