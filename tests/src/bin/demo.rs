@@ -1,16 +1,20 @@
-//! `./x demo`: shows one host end to end, on real programs, with figures read from the system.
+//! `./x demo`: shows one host end to end, then five in two sites, on real programs, with figures read
+//! from the system.
 
 use anyhow::{Result, bail};
 use clap::Parser;
 use margay_tests::{demo, lab};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Shows one host end to end.
+/// Shows one host end to end, then five hosts in two sites.
 #[derive(Parser)]
 #[command(name = "demo")]
 struct Arguments {
-    /// Print the figures as the last line, one JSON object.
+    /// Print the figures alone, as one JSON object; the story goes to standard error.
     #[arg(long)]
     json: bool,
 }
@@ -26,6 +30,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
+    let figures = arguments.json.then(keep_stdout_for_figures).transpose()?;
     let host = Arc::new(lab::Host::without_daemon()?);
     lab::end_on_signal(&host)?;
     let told = demo::run(&host);
@@ -36,11 +41,18 @@ fn run(arguments: &Arguments) -> Result<()> {
     let report = told?;
     let faults = report.faults();
     println!("\n   all of it is gone again, after {} s", report.seconds);
-    if arguments.json {
-        println!("{}", serde_json::to_string(&report)?);
+    if let Some(mut figures) = figures {
+        writeln!(figures, "{}", serde_json::to_string(&report)?)?;
     }
     if !faults.is_empty() {
         bail!("not as it should be: {}", faults.join("; "));
     }
     Ok(())
+}
+
+/// Has everything else that is printed go to standard error.
+fn keep_stdout_for_figures() -> Result<File> {
+    let stdout = std::io::stdout().as_fd().try_clone_to_owned()?;
+    nix::unistd::dup2_stdout(std::io::stderr())?;
+    Ok(File::from(stdout))
 }

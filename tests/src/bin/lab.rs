@@ -78,7 +78,7 @@ fn show(arguments: &Arguments, lab: &Lab, start: Instant) -> Result<()> {
         writeln!(output, "Inside a host: {margay} --run {run} status")?;
         writeln!(
             output,
-            "Here: `help` shows the verbs; Ctrl-C or Ctrl-D ends all of it."
+            "Here: `help` shows the verbs, `network HOST` makes all hosts one network; `quit` ends it."
         )?;
     }
     output.flush().context("cannot write to the output")
@@ -96,8 +96,10 @@ fn read_lines(events: &Sender<Event>) {
 /// Does what comes in until the end comes.
 fn play(lab: &mut Lab, events: &Receiver<Event>) {
     while let Ok(Event::Line(line)) = events.recv() {
-        if line.trim().is_empty() {
-            continue;
+        match line.trim() {
+            "" => continue,
+            "quit" => return,
+            _ => {}
         }
         match console::command(lab, &line) {
             Ok(told) => eprint!("{told}"),

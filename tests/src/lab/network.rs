@@ -98,12 +98,8 @@ impl Lab {
 
     /// Starts the daemon of a host with the host's options, and waits until it answers.
     pub fn start_daemon(&self, host: &str) -> Result<()> {
-        let options: Vec<&str> = match &self.node(host)?.role {
-            Role::Host { daemon_options, .. } => {
-                daemon_options.iter().map(String::as_str).collect()
-            }
-            Role::Router { .. } => bail!("`{host}` is a router: it has no daemon"),
-        };
+        let options = self.node(host)?.daemon_options()?;
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
         let host = self.find_host(host)?;
         let started = host.start_daemon_with(&options);
         started.with_context(|| host.log_tail())

@@ -134,4 +134,27 @@ impl Node {
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.links.iter().flat_map(|link| link.addresses.clone())
     }
+
+    /// The options of its daemon, with the addresses of now for `{v4}` and `{v6}`.
+    pub fn daemon_options(&self) -> Result<Vec<String>> {
+        let Role::Host { daemon_options, .. } = &self.role else {
+            bail!("`{}` is a router: it has no daemon", self.name);
+        };
+        let families = [("{v4}", true), ("{v6}", false)];
+        let options = daemon_options.iter().map(|option| {
+            families
+                .iter()
+                .try_fold(option.clone(), |option, (place, v4)| {
+                    if !option.contains(place) {
+                        return Ok(option);
+                    }
+                    let address = self.addresses().find(|it| it.is_ipv4() == *v4);
+                    let address = address.with_context(|| {
+                        format!("`{}` has no address for `{place}` in {option}", self.name)
+                    })?;
+                    Ok(option.replace(place, &address.to_string()))
+                })
+        });
+        options.collect()
+    }
 }

@@ -48,8 +48,12 @@ enum Verb {
     Kill { host: String },
     /// Make a killed host anew, with its state, and start its daemon
     Boot { host: String },
+    /// Have a host found a network and all others join it, each in its site
+    Network { founder: String },
     /// Show hosts, routers and links again
     Show,
+    /// End all of it
+    Quit,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -100,8 +104,10 @@ impl Verb {
                 lab.boot_host(&host)?;
                 lab.start_daemon(&host)?;
             }
+            Verb::Network { founder } => lab.join_all(&founder, |_| &[])?,
             Verb::Show => return Ok(lab.describe()?.to_string()),
+            Verb::Quit => return Ok(String::new()),
         }
-        Ok(String::new())
+        Ok("done\n".to_owned())
     }
 }

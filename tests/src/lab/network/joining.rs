@@ -29,6 +29,15 @@ impl Lab {
         super::for_each(self.topology().hosts(), |node| {
             self.start_daemon_with_underlay(node)
         })?;
+        self.join_all(founder, roles)
+    }
+
+    /// The same of hosts whose daemons run, and are reached by their options.
+    pub fn join_all(
+        &self,
+        founder: &str,
+        roles: impl Fn(&str) -> &'static [&'static str] + Sync,
+    ) -> Result<()> {
         let first = self.node(founder)?;
         let site = site_of(first)?;
         let found = [
@@ -106,15 +115,16 @@ fn site_of(node: &Node) -> Result<String> {
     }
 }
 
-/// The host's own options, and where others reach it.
+/// The host's own options, and where others reach it: at all its addresses, unless they say.
 fn underlay(node: &Node) -> Result<Vec<String>> {
-    let Role::Host { daemon_options, .. } = &node.role else {
-        bail!("`{}` is a router", node.name);
-    };
-    let addresses = node.addresses();
-    let addresses =
-        addresses.map(|addr| format!("--underlay={}", SocketAddr::new(addr, LINK_PORT)));
-    Ok(daemon_options.iter().cloned().chain(addresses).collect())
+    let mut options = node.daemon_options()?;
+    if !options.iter().any(|it| it.starts_with("--underlay")) {
+        let addresses = node.addresses();
+        options.extend(
+            addresses.map(|addr| format!("--underlay={}", SocketAddr::new(addr, LINK_PORT))),
+        );
+    }
+    Ok(options)
 }
 
 /// A member of a host's network, as that host sees it.

@@ -117,6 +117,25 @@ fn host_has_the_addresses_that_its_section_lists_and_no_others() {
 }
 
 #[test]
+fn options_name_the_hosts_own_address_and_say_when_there_is_none() {
+    let text = r#"
+        [segment.paris]
+        v4 = "10.9.0.0/24"
+        [site.paris]
+        hosts = 1
+        daemon = ["--underlay={v4}:7400"]
+        [host.a]
+        site = "paris"
+        daemon = ["--underlay=[{v6}]:7400"]
+    "#;
+    let topology = topology(text);
+    let options = |host| node(&topology, host).1.daemon_options();
+    assert_eq!(options("paris-1").unwrap(), ["--underlay=10.9.0.1:7400"]);
+    let error = options("a").unwrap_err().to_string();
+    assert!(error.contains("`a` has no address for `{v6}`"), "{error}");
+}
+
+#[test]
 fn nobody_has_a_way_to_what_is_masqueraded() {
     let topology = example("behind-nat.toml");
     assert_eq!(topology.routes(node(&topology, "server").0), []);
