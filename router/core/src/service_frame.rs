@@ -4,6 +4,7 @@
 //! entries it acknowledges, and from then on packets go direct. All frames of one flow repeat the
 //! attempt that the client's router drew. docs/protocol/service-frames.md has the whole exchange.
 
+use crate::aggregate::Epoch;
 use crate::composition::CompositionName;
 use crate::drop_reason::DropReason;
 use crate::host::HostId;
@@ -61,6 +62,25 @@ pub enum FrameKind {
         /// The error's IP packet.
         packet: Vec<u8>,
     },
+    /// Your kernel sent this first packet, and nothing admits it: ask for its flow.
+    Unadmitted {
+        /// The IP packet, as it came.
+        packet: Vec<u8>,
+        /// The present epoch of the sender's policy: what it admitted in others is over.
+        policy_epoch: Epoch,
+    },
+}
+
+/// How much a server's router accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// This flow.
+    Flow,
+    /// All flows of the client to this port of the server, until further notice.
+    Aggregate {
+        /// In which epoch of the server's policy.
+        policy_epoch: Epoch,
+    },
 }
 
 /// A first packet that looks for its server.
@@ -97,6 +117,8 @@ pub struct Accept {
     pub hops: Vec<HostId>,
     /// What the server has answered, if it has.
     pub reply: Option<Vec<u8>>,
+    /// How much is accepted.
+    pub scope: Scope,
 }
 
 /// Why bytes are no frame.
@@ -126,6 +148,13 @@ impl ServiceFrame {
             }),
             FrameKind::Problem { packet } => WireKind::Problem(wire::Problem {
                 packet: packet.clone(),
+            }),
+            FrameKind::Unadmitted {
+                packet,
+                policy_epoch,
+            } => WireKind::Unadmitted(wire::Unadmitted {
+                packet: packet.clone(),
+                policy_epoch: policy_epoch.0,
             }),
         };
         let frame = wire::ServiceFrame {
@@ -162,6 +191,10 @@ impl ServiceFrame {
             }
             WireKind::Problem(problem) => FrameKind::Problem {
                 packet: packet(problem.packet)?,
+            },
+            WireKind::Unadmitted(unadmitted) => FrameKind::Unadmitted {
+                packet: packet(unadmitted.packet)?,
+                policy_epoch: Epoch(unadmitted.policy_epoch),
             },
         };
         Ok(ServiceFrame {
@@ -216,6 +249,10 @@ impl Accept {
             host: self.host.as_bytes().to_vec(),
             hops: hops_to_wire(&self.hops),
             reply: self.reply.clone().unwrap_or_default(),
+            admitted_in: match self.scope {
+                Scope::Flow => 0,
+                Scope::Aggregate { policy_epoch } => policy_epoch.0,
+            },
         }
     }
 
@@ -230,6 +267,13 @@ impl Accept {
             host: host(&accept.host).ok_or(FrameError::Field("host"))?,
             hops: hops_from_wire(&accept.hops)?,
             reply,
+            // A router of a time before this field accepts one flow at a time.
+            scope: match accept.admitted_in {
+                0 => Scope::Flow,
+                epoch => Scope::Aggregate {
+                    policy_epoch: Epoch(epoch),
+                },
+            },
         })
     }
 }
@@ -317,14 +361,21 @@ mod tests {
             any::<[u8; 32]>(),
             any_hops(0),
             reply,
+            any::<u32>(),
         )
-            .prop_map(|(server, address, host, hops, reply)| {
+            .prop_map(|(server, address, host, hops, reply, epoch)| {
                 FrameKind::Accept(Accept {
                     server,
                     address,
                     host: HostId::from_bytes(host),
                     hops,
                     reply,
+                    scope: match epoch {
+                        0 => Scope::Flow,
+                        epoch => Scope::Aggregate {
+                            policy_epoch: Epoch(epoch),
+                        },
+                    },
                 })
             })
     }
@@ -335,6 +386,10 @@ mod tests {
             any_accept(),
             Just(FrameKind::Acknowledge),
             any_packet().prop_map(|packet| FrameKind::Problem { packet }),
+            (any_packet(), any::<u32>()).prop_map(|(packet, epoch)| FrameKind::Unadmitted {
+                packet,
+                policy_epoch: Epoch(epoch),
+            }),
             (proptest::sample::select(DropReason::ALL), any_hops(0))
                 .prop_map(|(reason, hops)| FrameKind::Reject { reason, hops }),
         ];

@@ -250,6 +250,7 @@ impl Router {
         let peer = self.peers.hosts.get_mut(&host);
         if peer.is_some_and(|peer| std::mem::replace(&mut peer.up, false)) {
             self.served_changed(&host);
+            self.grants.forget_host(&host);
             self.decide_pending_anew(&host, now);
         }
     }
@@ -258,6 +259,7 @@ impl Router {
         self.peer_down(host, now);
         let peer = self.peers.hosts.get(&host);
         for instance in peer.map(|peer| peer.instances.clone()).unwrap_or_default() {
+            self.end_admissions_of(instance);
             self.flow_input(FlowInput::NetworkGone(instance), now);
         }
     }
@@ -288,6 +290,7 @@ impl Router {
     }
 
     fn remote_instance_gone(&mut self, id: InstanceId, now: Moment) {
+        self.end_admissions_of(id);
         if let Some(remote) = self.peers.leave(id) {
             self.identities.bury_remote(&remote, now);
             self.service_changed(&remote.name.automaton);

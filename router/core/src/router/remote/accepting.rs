@@ -164,12 +164,14 @@ impl Router {
         // Before the answer goes out: the client's next packet may overtake the acknowledgement.
         self.flows.let_in(open, now)?;
         self.drain_flows();
+        let scope = self.admit_further(&open, endpoint, now);
         let accept = Accept {
             server: open.server.instance,
             address,
             host: self.own_host().ok_or(DropReason::NoInstance)?,
             hops: request.hops,
             reply: None,
+            scope,
         };
         self.requests.requests_accepted += 1;
         let answer = accept.clone();

@@ -81,14 +81,20 @@ impl Pending {
         Some(waiting)
     }
 
+    /// Whether a flow waits whose packets the other host would see so.
+    pub(super) fn has_delivered(&self, delivered: FlowKey) -> bool {
+        self.flows.values().any(|it| it.open.delivered == delivered)
+    }
+
     fn room_for(&self, client: InstanceId, delivered: FlowKey) -> Result<(), DropReason> {
         let of_client = self.flows.values();
         let of_client = of_client.filter(|it| it.open.client.instance == client);
         if self.flows.len() >= PENDING_MAX || of_client.count() >= PENDING_PER_INSTANCE_MAX {
             return Err(DropReason::HeldPackets);
         }
-        let taken = self.flows.values().any(|it| it.open.delivered == delivered);
-        (!taken).then_some(()).ok_or(DropReason::NoPortLeft)
+        (!self.has_delivered(delivered))
+            .then_some(())
+            .ok_or(DropReason::NoPortLeft)
     }
 
     pub(super) fn waiting_for(&self, host: &HostId) -> Vec<Attempt> {
@@ -141,6 +147,11 @@ impl Router {
         };
         let attempt = Attempt(self.random.next_u64());
         self.requests.requests_sent += 1;
+        if self.flows.has_supplied() {
+            // What the kernel has not taken this for may come meanwhile.
+            self.flows.look_at_supply(now);
+            self.drain_flows();
+        }
         self.send_frame(to, attempt, FrameKind::Request(ask.clone()));
         self.pending.insert(Waiting {
             attempt,
