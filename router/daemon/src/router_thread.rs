@@ -10,7 +10,7 @@ use margay_core::port::{FlowEntries, Input, Output, SpentFlow};
 use margay_core::router::Router;
 use margay_datapath::datapath::Datapath;
 use margay_datapath::flow_maps::FlowError;
-use margay_datapath::tap::{TAP_QUEUE_FRAMES, UpcallTap};
+use margay_datapath::tap::{Sender, TAP_QUEUE_FRAMES, UpcallTap};
 use margay_resolver::Searches;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -274,12 +274,15 @@ impl Running {
                 .tap
                 .read()
                 .context("cannot read the upcall TAP")?;
-            let Some((endpoint, frame)) = read else {
+            let Some((sender, frame)) = read else {
                 self.return_lost_credits();
                 return Ok(());
             };
-            self.handle(Input::Upcall { endpoint, frame });
-            self.thread.datapath.upcall_done(endpoint);
+            self.handle(sender.upcall(frame));
+            match sender {
+                Sender::Endpoint(endpoint) => self.thread.datapath.upcall_done(endpoint),
+                Sender::Peer(_) => self.thread.datapath.peer_upcall_done(),
+            }
             self.upcalls_in_a_row += 1;
         }
         Ok(())
@@ -305,6 +308,7 @@ impl Running {
         for (endpoint, ..) in self.thread.datapath.endpoints() {
             self.thread.datapath.upcalls_reset(endpoint);
         }
+        self.thread.datapath.peer_upcalls_reset();
     }
 
     fn handle(&mut self, input: Input) {
@@ -401,6 +405,20 @@ impl Running {
                     tracing::error!(%error, "aggregates not closed");
                 }
             }
+            Output::OpenAdmission(admission) => {
+                if let Err(error) = datapath.open_admission(&admission) {
+                    tracing::debug!(?admission, %error, "flows are asked for one by one");
+                }
+            }
+            Output::CloseAdmissions(keys) => {
+                if let Err(error) = datapath.close_admissions(&keys) {
+                    tracing::error!(%error, "admissions not closed");
+                }
+            }
+            Output::DecideAgain { endpoint, packet } => match tap.as_handed_up(endpoint, &packet) {
+                Ok(frame) => self.inputs.push_back(Input::Upcall { endpoint, frame }),
+                Err(error) => tracing::warn!(%error, "cannot decide a first packet again"),
+            },
             Output::SetEpoch { cell, epoch } => datapath.set_epoch(cell, epoch),
             Output::PublishNames(snapshot) => self.publish(snapshot),
             Output::Observed(event) => flow_events.tell(*event, datapath),

@@ -43,7 +43,11 @@ impl Admissions {
 
     /// Puts an admission in force. One of the same key takes the place of the former, without a
     /// system call.
-    pub(crate) fn open(&mut self, admission: &Admission, now: Instant) -> Result<(), DecisionError> {
+    pub(crate) fn open(
+        &mut self,
+        admission: &Admission,
+        now: Instant,
+    ) -> Result<(), DecisionError> {
         let key = RawAdmissionKey::from(admission.key);
         if let Some(row) = self.used.get(&key) {
             self.write(*row, admission);
@@ -60,7 +64,11 @@ impl Admissions {
     }
 
     /// Ends admissions; one that is not there is success. Tries all, whatever fails.
-    pub(crate) fn close(&mut self, keys: &[AdmissionKey], now: Instant) -> Result<(), DecisionError> {
+    pub(crate) fn close(
+        &mut self,
+        keys: &[AdmissionKey],
+        now: Instant,
+    ) -> Result<(), DecisionError> {
         let mut outcome = Ok(());
         for key in keys {
             let key = RawAdmissionKey::from(*key);

@@ -283,14 +283,14 @@ fn sender(frame: &[u8]) -> Result<Sender, DropReason> {
     if frame.len() <= PACKET_START {
         return Err(DropReason::Truncated);
     }
-    let [tag0, tag1, index @ ..] = frame[VNET_HEADER_BYTES + 6..VNET_HEADER_BYTES + 12] else {
-        return Err(DropReason::UnknownEndpoint);
+    let source = &frame[VNET_HEADER_BYTES + 6..VNET_HEADER_BYTES + 12];
+    let &[tag0, tag1, i3, i2, i1, i0] = source else {
+        return Err(DropReason::Truncated);
     };
-    let index = <[u8; 4]>::try_from(index).map(u32::from_be_bytes);
-    match ([tag0, tag1], index) {
-        (UPCALL_TAG, Ok(index)) => Ok(Sender::Endpoint(EndpointIndex(index))),
-        (PEER_TAG, Ok(0)) => Ok(Sender::Peer(None)),
-        (PEER_TAG, Ok(index)) => Ok(Sender::Peer(Some(LocationIndex(index)))),
+    match ([tag0, tag1], u32::from_be_bytes([i3, i2, i1, i0])) {
+        (UPCALL_TAG, index) => Ok(Sender::Endpoint(EndpointIndex(index))),
+        (PEER_TAG, 0) => Ok(Sender::Peer(None)),
+        (PEER_TAG, index) => Ok(Sender::Peer(Some(LocationIndex(index)))),
         _ => Err(DropReason::UnknownEndpoint),
     }
 }
