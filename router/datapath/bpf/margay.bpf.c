@@ -211,25 +211,16 @@ static __noinline int miss_of_peer(struct __sk_buff *skb, const struct packet *p
 	return upcall_of_peer(skb, from);
 }
 
-/* What names a flow only on a second look, from another host. */
-static __noinline int not_plain_from_peer(struct __sk_buff *skb, struct outer *outer)
+/* A function of its own, so that plain packets do not pay for its registers. */
+static __noinline int parse_of_peer(struct __sk_buff *skb, struct packet *packet)
 {
-	struct packet packet;
-	struct slot *slot;
-	int parsed;
+	return patient_parse(skb, packet, skb->ifindex);
+}
 
-	parsed = patient_parse(skb, &packet, skb->ifindex);
-	if (parsed != PARSED && parsed != PARSED_LATER_FRAGMENT)
-		return drop(parsed == PARSED_ICMP_ERROR ? DROP_NO_ADMISSION : parsed);
-	slot = flow_lookup(&packet.key);
-	if (!slot)
-		return parsed == PARSED ? miss_of_peer(skb, &packet, outer) :
-					  drop(DROP_NO_ADMISSION);
-	if (!is_from_peer(skb, slot, outer))
-		return drop(DROP_FORGED_PEER);
-	if (parsed == PARSED_LATER_FRAGMENT)
-		return deliver_later_fragment(skb, &packet, slot, 0);
-	return deliver(skb, &packet, slot, 0);
+static __noinline int later_fragment_of_peer(struct __sk_buff *skb, const struct packet *packet,
+					     struct slot *slot)
+{
+	return deliver_later_fragment(skb, packet, slot, 0);
 }
 
 /* TCX ingress, a device by which other hosts are reached: their packets to
@@ -252,13 +243,18 @@ int from_peer(struct __sk_buff *skb)
 		if (!is_virtual(&packet.key.destination))
 			return TC_ACT_OK;
 	}
-	if (unlikely(parsed != PARSED))
-		return parsed == NOT_PLAIN ? not_plain_from_peer(skb, &outer) : drop(parsed);
+	if (unlikely(parsed == NOT_PLAIN))
+		parsed = parse_of_peer(skb, &packet);
+	if (unlikely(parsed != PARSED && parsed != PARSED_LATER_FRAGMENT))
+		return drop(parsed == PARSED_ICMP_ERROR ? DROP_NO_ADMISSION : parsed);
 	slot = flow_lookup(&packet.key);
 	if (unlikely(!slot))
-		return miss_of_peer(skb, &packet, &outer);
+		return parsed == PARSED ? miss_of_peer(skb, &packet, &outer) :
+					  drop(DROP_NO_ADMISSION);
 	if (unlikely(!is_from_peer(skb, slot, &outer)))
 		return drop(DROP_FORGED_PEER);
+	if (unlikely(parsed == PARSED_LATER_FRAGMENT))
+		return later_fragment_of_peer(skb, &packet, slot);
 	return deliver(skb, &packet, slot, 0);
 }
 

@@ -291,6 +291,11 @@ impl Datapath {
         self.peer_upcalls.done();
     }
 
+    /// How many first packets of other hosts the kernel handed up, ever.
+    pub fn peer_upcalls_sent(&self) -> u64 {
+        self.peer_upcalls.sent()
+    }
+
     /// Returns all of them; for when none can be waiting.
     pub fn peer_upcalls_reset(&self) {
         self.peer_upcalls.reset();

@@ -20,6 +20,11 @@ impl PeerUpcalls {
         self.row().done.fetch_add(1, Relaxed);
     }
 
+    /// How many packets were handed up, ever.
+    pub(crate) fn sent(&self) -> u64 {
+        self.row().sent.load(Relaxed)
+    }
+
     /// Returns all credits: no packet waits any more.
     pub(crate) fn reset(&self) {
         let row = self.row();

@@ -205,7 +205,7 @@ fn decisions_for_a_former_tenant_of_the_endpoint_are_void() {
             policy_epoch: Epoch::FIRST,
             service_cell: SERVICE,
             service_epoch: Epoch::FIRST,
-            ring: vec![SERVER],
+            ring: vec![Target::Here(SERVER)],
         };
         lab.datapath.open_aggregate(&aggregate).unwrap();
         assert!(lab.goes_up(&frame(udp_key())));
