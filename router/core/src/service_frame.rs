@@ -477,6 +477,36 @@ mod tests {
         assert_eq!(frame.kind, FrameKind::Reject { reason, hops });
     }
 
+    /// As a router of the time before scopes wrote it, byte for byte.
+    #[test]
+    fn an_acceptance_without_scope_is_of_one_flow() {
+        let flow = FrameKind::Accept(Accept {
+            server: InstanceId(7),
+            address: [100, 96, 0, 1].into(),
+            host: HostId::from_bytes([2; 32]),
+            hops: Vec::new(),
+            reply: None,
+            scope: Scope::Flow,
+        });
+        let flow = ServiceFrame {
+            attempt: Attempt(9),
+            kind: flow,
+        };
+        let mut bytes = vec![8, 1, 0x11, 9, 0, 0, 0, 0, 0, 0, 0, 0x22, 49];
+        bytes.extend([9, 7, 0, 0, 0, 0, 0, 0, 0, 0x12, 4, 100, 96, 0, 1, 0x1a, 32]);
+        bytes.extend([2; 32]);
+        assert_eq!(ServiceFrame::decode(&bytes).as_ref(), Ok(&flow));
+        assert_eq!(flow.encode(), bytes);
+    }
+
+    /// So that routers of a time before a kind count it, and do nothing.
+    #[test]
+    fn kinds_of_newer_routers_are_no_frames() {
+        let kind_200 = [8, 1, 0xc2, 0x0c, 0];
+        let error = ServiceFrame::decode(&kind_200);
+        assert_eq!(error, Err(FrameError::Field("kind")));
+    }
+
     #[test]
     fn the_longest_frame_fits() {
         let label: AutomatonName = "w".repeat(63).parse().unwrap();

@@ -1,6 +1,7 @@
 //! Rows of an array that decisions take and give back, and that rest in between.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// How long a row rests before another decision gets it: a packet that found the row just before may
@@ -10,6 +11,9 @@ const ROW_REST: Duration = Duration::from_secs(1);
 /// Which rows are free, and which rest.
 #[derive(Debug)]
 pub(crate) struct RestingRows {
+    /// Those that were never taken: handed out in their order, as what nobody uses need not be mapped.
+    fresh: Range<u32>,
+    /// Those that have rested.
     free: Vec<u32>,
     resting: VecDeque<(Instant, u32)>,
 }
@@ -18,8 +22,8 @@ impl RestingRows {
     /// So many rows, all free.
     pub(crate) fn new(len: usize) -> Self {
         RestingRows {
-            // The first ones are handed out first: what nobody uses need not be mapped.
-            free: (0..len as u32).rev().collect(),
+            fresh: 0..len as u32,
+            free: Vec::new(),
             resting: VecDeque::new(),
         }
     }
@@ -32,7 +36,7 @@ impl RestingRows {
             self.free.push(*row);
             self.resting.pop_front();
         }
-        self.free.pop()
+        self.free.pop().or_else(|| self.fresh.next())
     }
 
     /// Takes a row back, which rests.

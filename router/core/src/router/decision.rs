@@ -106,6 +106,14 @@ impl<'a> Server<'a> {
         }
     }
 
+    /// Whether `addr` is one of its addresses.
+    pub(super) fn holds(self, addr: IpAddr) -> bool {
+        match self {
+            Server::Here(instance) => instance.holds(addr),
+            Server::There(remote, _) => Router::holds_remotely(remote, addr),
+        }
+    }
+
     fn party(self) -> Option<Party> {
         match self {
             Server::Here(instance) => instance.party(),

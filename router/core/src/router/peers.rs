@@ -267,6 +267,14 @@ impl Router {
     fn remote_instance(&mut self, remote: Arc<RemoteInstance>, now: Moment) {
         let (id, automaton) = (remote.instance, remote.name.automaton.clone());
         self.identities.hold_remote(&remote);
+        if self
+            .peers
+            .instance(id)
+            .is_some_and(|it| it.host != remote.host)
+        {
+            // What it was admitted to is for packets of the host that it left.
+            self.end_admissions_of(id);
+        }
         let before = self.peers.enter(Arc::clone(&remote));
         // Who is behind a gateway may be called before a link to its host stands.
         if remote.via.is_some() || remote.known == Known::Called {

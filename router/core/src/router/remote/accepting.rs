@@ -137,7 +137,11 @@ impl Router {
         let draws = Draws::from(&mut self.random);
         let (server, choice) = self.decide_for(&request, &packet, draws)?;
         let mut delivered = packet.key;
-        let address = server.called(packet.key.destination.is_ipv4());
+        // A caller address leads to its holder too, and stays as it was called.
+        let address = match packet.key.destination.ip() {
+            called if server.holds(called) => called,
+            called => server.called(called.is_ipv4()),
+        };
         delivered.destination.set_ip(address);
         let bytes = packet::address_to(&request.packet, delivered);
         let bytes = bytes.ok_or(DropReason::NotCarried)?;

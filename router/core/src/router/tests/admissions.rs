@@ -4,13 +4,14 @@ use super::two_hosts::{SHOP, Two, host};
 use super::world::{Kind, World, packet};
 use crate::drop_reason::DropReason;
 use crate::flow_key::FlowKey;
-use crate::flow_table::FlowLimits;
+use crate::flow_table::{FlowLimits, HALF_OPEN_MAX};
 use crate::packet::Packet;
 use crate::peer::PeerInput;
 use crate::port::{Input, Output};
 use crate::service_frame::{FrameKind, Scope, ServiceFrame};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 const HTTP: Kind = Kind::Syn(80);
@@ -68,11 +69,8 @@ fn flows_that_both_kernels_opened_are_counted_and_closed_at_both_hosts() {
     let served = two.b.router.services();
     let web = served.iter().flat_map(|service| &service.instances);
     assert_eq!(web.map(|instance| instance.flows).max(), Some(50));
-    two.pass(Duration::from_secs(3_600));
-    assert!(
-        two.a.flows.is_empty() && two.b.flows.is_empty(),
-        "half open for an hour"
-    );
+    two.pass(HALF_OPEN_MAX + Duration::from_secs(1));
+    assert!(two.a.flows.is_empty() && two.b.flows.is_empty());
 }
 
 #[test]
@@ -279,16 +277,57 @@ fn an_empty_supply_at_the_servers_host_costs_an_upcall_there() {
 
 #[test]
 fn many_flows_at_once_exceed_no_limit_of_either_host() {
-    for narrow in ['a', 'b'] {
+    for (flows_max, narrow) in [16, 32, 64, 400]
+        .into_iter()
+        .flat_map(|max| [(max, 'a'), (max, 'b')])
+    {
         let limits = FlowLimits {
-            flows_max: 800,
-            flows_per_instance_max: 150,
+            flows_max,
+            flows_per_instance_max: flows_max / 4,
         };
         let mut two = Two::with_limits(|name| (name == narrow).then_some(limits));
         let to = two.b.called("1.web");
-        let keys = call_all(&mut two, to, 4_000..4_400);
-        assert_eq!(open_at_both(&two, &keys), 150, "{narrow}");
+        let keys = call_all(&mut two, to, 4_000..4_000 + flows_max as u16 / 2);
+        let at_both = open_at_both(&two, &keys);
+        assert_eq!(at_both as u32, flows_max / 4, "{narrow} has {flows_max}");
     }
+}
+
+#[test]
+fn a_client_that_moves_to_another_host_is_admitted_from_the_former_no_more() {
+    let mut two = Two::with_the_shop();
+    let to = two.b.called("1.web");
+    call_all(&mut two, to, 4_000..4_010);
+    let mut moved = two.remote('a', "1.shopper");
+    moved.host = host('c');
+    two.b
+        .tell(Input::Peer(PeerInput::Instance(Arc::new(moved))));
+    let key = two.shopper_calls(4_010, to, HTTP);
+    let (_, packet) = two.a.crossing.pop().unwrap();
+    let from = two.b.location_of(host('a'));
+    two.b.receive(from, &packet);
+    assert!(!two.b.flows.contains_key(&key));
+}
+
+#[test]
+fn a_server_that_moves_to_another_host_is_asked_for_there() {
+    let mut two = Two::with_the_shop();
+    let to = two.b.called("1.web");
+    call_all(&mut two, to, 4_000..4_010);
+    let mut moved = two.remote('b', "1.web");
+    moved.host = host('c');
+    let path = two.path();
+    let up = PeerInput::Up {
+        host: host('c'),
+        path,
+    };
+    two.a.tell(Input::Peer(up));
+    two.a
+        .tell(Input::Peer(PeerInput::Instance(Arc::new(moved))));
+    two.shopper_calls(4_010, to, HTTP);
+    assert!(two.a.crossing.is_empty());
+    let frames = two.a.take_frames();
+    assert_eq!(frames.last().map(|(to, _)| *to), Some(host('c')));
 }
 
 #[test]

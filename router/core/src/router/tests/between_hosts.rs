@@ -305,3 +305,33 @@ fn names_show_the_instances_of_all_hosts() {
         Some("3.web.matrix".to_owned())
     );
 }
+
+#[test]
+fn a_flow_to_the_address_that_a_server_calls_from_stays_as_it_was_called() {
+    let mut two = Two::with_the_shop();
+    let to = two.b.caller("1.web");
+    let key = two.shopper_calls(4_000, to, Kind::Syn(80));
+    two.talk();
+    assert_eq!(two.a.flows[&key].forward.delivered, key);
+    assert!(two.b.flows.contains_key(&key));
+}
+
+/// Half of them are the balancer's choice at a, half of them at b: and nobody passes one back.
+#[test]
+fn who_is_asked_for_a_sibling_does_not_balance_again() {
+    let mut two = Two::with_the_shop();
+    let instance = two.b.id("2.web");
+    let drain = |request| Input::Drain {
+        request,
+        instance,
+        drained: true,
+    };
+    two.b.ask(drain).unwrap();
+    two.meet();
+    let to = two.b.called("2.web");
+    for port in 4_000..4_020 {
+        let key = two.shopper_calls(port, to, Kind::Syn(80));
+        two.talk();
+        assert!(two.a.flows.contains_key(&key), "{port}");
+    }
+}

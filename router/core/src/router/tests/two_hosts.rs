@@ -95,14 +95,27 @@ impl Two {
         self.change = change;
     }
 
-    /// Each hears that the other is up, and what runs there.
-    pub(super) fn meet(&mut self) {
-        let path = Path {
+    /// How another host is reached.
+    pub(super) fn path(&self) -> Path {
+        Path {
             ifindex: 9,
             on_link: true,
             source: SocketAddr::from(([192, 0, 2, 9], 4_899)),
             destination: SocketAddr::from(([192, 0, 2, 1], 4_899)),
-        };
+        }
+    }
+
+    /// What a host tells of one of its instances.
+    pub(super) fn remote(&self, name: char, instance: &str) -> RemoteInstance {
+        let world = if name == 'a' { &self.a } else { &self.b };
+        let id = world.id(instance);
+        let mut told = remotes(world, name);
+        told.find(|remote| remote.instance == id).unwrap()
+    }
+
+    /// Each hears that the other is up, and what runs there.
+    pub(super) fn meet(&mut self) {
+        let path = self.path();
         let of_b: Vec<_> = remotes(&self.b, 'b').collect();
         let of_a: Vec<_> = remotes(&self.a, 'a').collect();
         for (world, other, remotes) in [(&mut self.a, 'b', of_b), (&mut self.b, 'a', of_a)] {
