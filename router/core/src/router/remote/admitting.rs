@@ -13,6 +13,7 @@ use crate::flow_table::{OpenRequest, Party};
 use crate::id::{EndpointIndex, InstanceId, LocationIndex};
 use crate::moment::Moment;
 use crate::packet::{self, Packet};
+use crate::peer::Known;
 use crate::port::{Frame, Output};
 use crate::service_frame::{Attempt, FrameKind, PACKET_BYTES_MAX, Scope};
 use crate::way::Ingress;
@@ -80,6 +81,10 @@ impl Router {
         let may = self.config.aggregates
             && self.services.table.is_settled(service.id)
             && !self.flows.is_near_limit(client);
+        // Callers of other sites are forgotten while they call nobody: then nobody could tell their
+        // routers to ask again.
+        let remote = self.peers.instance(client)?;
+        let may = may && remote.known == Known::Flooded;
         let server_cell = cell_of_instance(server);
         may.then(|| Admission {
             key: AdmissionKey::covering(open.key),

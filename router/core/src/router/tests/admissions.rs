@@ -6,7 +6,7 @@ use crate::drop_reason::DropReason;
 use crate::flow_key::FlowKey;
 use crate::flow_table::{FlowLimits, HALF_OPEN_MAX};
 use crate::packet::Packet;
-use crate::peer::PeerInput;
+use crate::peer::{Known, PeerInput};
 use crate::port::{Input, Output};
 use crate::service_frame::{FrameKind, Scope, ServiceFrame};
 use std::collections::BTreeMap;
@@ -392,4 +392,16 @@ fn a_client_that_calls_from_another_address_of_its_is_admitted_too() {
         assert_eq!(open_at_both(&two, &[key]), 1);
     }
     assert_eq!(returned(&two), 1);
+}
+
+#[test]
+fn callers_of_other_sites_ask_for_each_flow() {
+    let mut two = Two::with_the_shop();
+    let mut called = two.remote('a', "1.shopper");
+    called.known = Known::Called;
+    two.b
+        .tell(Input::Peer(PeerInput::Instance(Arc::new(called))));
+    let to = two.b.called("1.web");
+    let keys = call_all(&mut two, to, 4_000..4_010);
+    assert_eq!((open_at_both(&two, &keys), asked(&two)), (10, 10));
 }
