@@ -29,6 +29,8 @@ struct Peer {
     path: Option<Path>,
     /// Whether new flows may go there.
     up: bool,
+    /// Whether it is gone with all that ran on it.
+    lost: bool,
     instances: BTreeSet<InstanceId>,
 }
 
@@ -77,6 +79,11 @@ impl Peers {
     /// Whether a link to a host stands, and new flows may go there.
     pub(super) fn is_up(&self, host: &HostId) -> bool {
         self.hosts.get(host).is_some_and(|peer| peer.up)
+    }
+
+    /// Whether a host is gone with all that ran on it.
+    pub(super) fn is_lost(&self, host: &HostId) -> bool {
+        self.hosts.get(host).is_some_and(|peer| peer.lost)
     }
 
     /// A remote instance's side of a flow, wherever its host says that it is.
@@ -168,6 +175,7 @@ impl Peer {
             location,
             path: None,
             up: false,
+            lost: false,
             instances: BTreeSet::new(),
         }
     }
@@ -216,6 +224,7 @@ impl Router {
         let location = peer.location;
         let is_new_path = peer.path.replace(path) != Some(path);
         let was_up = std::mem::replace(&mut peer.up, true);
+        peer.lost = false;
         if is_new_path {
             let way = Way::Peer(path);
             self.outputs
@@ -257,8 +266,11 @@ impl Router {
 
     fn peer_lost(&mut self, host: HostId, now: Moment) {
         self.peer_down(host, now);
-        let peer = self.peers.hosts.get(&host);
-        for instance in peer.map(|peer| peer.instances.clone()).unwrap_or_default() {
+        let Some(peer) = self.peers.hosts.get_mut(&host) else {
+            return;
+        };
+        peer.lost = true;
+        for instance in peer.instances.clone() {
             self.end_admissions_of(instance);
             self.flow_input(FlowInput::NetworkGone(instance), now);
         }

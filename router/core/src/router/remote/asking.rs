@@ -41,6 +41,8 @@ pub(in crate::router) struct Waiting {
     ask: Request,
     /// The first packet and those that followed it.
     pub(super) held: Vec<Frame>,
+    /// Whether the first packet came back from the asked host, so that no other may have it.
+    came_back: bool,
     /// What the server's host answered, while no link to that host stands.
     pub(super) agreed: Option<Agreed>,
     asked: u32,
@@ -79,6 +81,13 @@ impl Pending {
         let waiting = self.flows.remove(&self.by_attempt.remove(&attempt)?)?;
         self.due.remove(&(waiting.due, attempt));
         Some(waiting)
+    }
+
+    /// Notes that the first packet of a flow came back from the host that is asked for it.
+    pub(super) fn came_back(&mut self, key: &FlowKey) {
+        if let Some(waiting) = self.flows.get_mut(key) {
+            waiting.came_back = true;
+        }
     }
 
     /// Whether a flow waits whose packets the other host would see so.
@@ -160,6 +169,7 @@ impl Router {
             open,
             ask,
             held: vec![frame],
+            came_back: false,
             agreed: None,
             asked: 1,
             due: now + ASK_AGAIN,
@@ -238,7 +248,10 @@ impl Router {
             let Some(waiting) = self.pending.remove(attempt) else {
                 continue;
             };
-            for frame in waiting.held {
+            if waiting.came_back {
+                self.drops.count(DropReason::NoAnswer);
+            }
+            for frame in waiting.held.into_iter().skip(waiting.came_back.into()) {
                 self.upcall(waiting.endpoint, frame, now);
             }
         }

@@ -3,15 +3,17 @@
 
 use super::super::Router;
 use super::super::aged::AgedMap;
+use super::super::decision::{Arrival, Count, Draws};
 use crate::aggregate::{AGGREGATES_MAX, AggregateKey, Epoch, RemoteTarget};
 use crate::drop_reason::DropReason;
+use crate::flow_key::Protocol;
 use crate::flow_table::OpenRequest;
 use crate::host::HostId;
 use crate::id::{EndpointIndex, InstanceId};
 use crate::moment::Moment;
 use crate::name::AutomatonName;
 use crate::packet::{self, Packet};
-use crate::port::Output;
+use crate::port::{Frame, Output};
 use crate::service_frame::{Accept, Scope};
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -167,8 +169,46 @@ impl Router {
         self.end_grants(returned, AggregateKey::covering(endpoint, key), service);
         self.flows.give_back(&forward, now);
         self.drain_flows();
-        self.outputs
-            .push_back(Output::DecideAgain { endpoint, packet });
+        match key.protocol {
+            Protocol::Tcp => {
+                let again = Output::DecideAgain { endpoint, packet };
+                self.outputs.push_back(again);
+                Ok(())
+            }
+            Protocol::Udp | Protocol::Echo => self.ask_back(endpoint, packet, returned.from, now),
+        }
+    }
+
+    /// Asks for the flow of a packet that came back, if the host that sent it back is to be asked. What
+    /// a datagram says is that host's word by now: it goes there or nowhere.
+    fn ask_back(
+        &mut self,
+        endpoint: EndpointIndex,
+        bytes: Vec<u8>,
+        to: HostId,
+        now: Moment,
+    ) -> Result<(), DropReason> {
+        let packet = Packet::parse(&bytes)?;
+        let draws = Draws::from(&mut self.random);
+        let caller = self.endpoints.get(&endpoint);
+        let caller = caller.and_then(|id| self.instances.get(id));
+        let caller = caller.ok_or(DropReason::UnknownEndpoint)?;
+        let arrival = Arrival {
+            key: packet.key,
+            opens: packet.opens_a_flow(),
+        };
+        let open = self.decide(caller, arrival, draws, &mut Count)?;
+        let server = self.peers.instance(open.server.instance);
+        if server.is_none_or(|server| server.host != to) {
+            return Err(DropReason::NoAdmission);
+        }
+        let frame = Frame {
+            buffer: bytes,
+            packet_start: 0,
+        };
+        let asked = self.ask(endpoint, open, frame, now);
+        asked.map_err(|(_, reason)| reason)?;
+        self.pending.came_back(&packet.key);
         Ok(())
     }
 

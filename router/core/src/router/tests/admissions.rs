@@ -2,13 +2,14 @@
 
 use super::two_hosts::{SHOP, Two, host};
 use super::world::{Kind, World, packet};
+use crate::aggregate::Epoch;
 use crate::drop_reason::DropReason;
 use crate::flow_key::FlowKey;
 use crate::flow_table::{FlowLimits, HALF_OPEN_MAX};
 use crate::packet::Packet;
 use crate::peer::{Known, PeerInput};
 use crate::port::{Input, Output};
-use crate::service_frame::{FrameKind, Scope, ServiceFrame};
+use crate::service_frame::{Attempt, FrameKind, Scope, ServiceFrame};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -355,10 +356,10 @@ fn only_the_servers_host_gives_packets_back() {
     let keys = call_all(&mut two, to, 4_000..4_002);
     let source = (two.a.caller("1.shopper"), 4_001);
     let frame = ServiceFrame {
-        attempt: crate::service_frame::Attempt(0),
+        attempt: Attempt(0),
         kind: FrameKind::Unadmitted {
             packet: packet(source, to, HTTP),
-            policy_epoch: crate::aggregate::Epoch(9),
+            policy_epoch: Epoch(9),
         },
     };
     let (from, frame) = (host('c'), frame.encode());
@@ -404,4 +405,55 @@ fn callers_of_other_sites_ask_for_each_flow() {
     let to = two.b.called("1.web");
     let keys = call_all(&mut two, to, 4_000..4_010);
     assert_eq!((open_at_both(&two, &keys), asked(&two)), (10, 10));
+}
+
+#[test]
+fn flows_that_the_kernel_opened_to_a_host_that_is_lost_end_with_it() {
+    let mut two = Two::with_the_shop();
+    let to = two.b.called("1.web");
+    call_all(&mut two, to, 4_000..4_010);
+    two.a.tell(Input::Peer(PeerInput::Lost { host: host('b') }));
+    assert!(two.a.flows.is_empty());
+    two.b.tell(Input::Peer(PeerInput::Lost { host: host('a') }));
+    assert!(two.b.flows.is_empty());
+}
+
+/// What it says is by then the word of the host that sent it back.
+#[test]
+fn a_datagram_that_comes_back_goes_to_no_other_host() {
+    for is_elsewhere in [false, true] {
+        let mut two = Two::with_the_shop();
+        let to = two.b.called("1.store");
+        let call = |two: &mut Two, port| two.shopper_calls(port, to, Kind::Udp(6_379));
+        call(&mut two, 4_000);
+        two.talk();
+        let key = call(&mut two, 4_001);
+        let mut moved = two.remote('b', "1.store");
+        moved.host = host('c');
+        let (_, packet) = two.a.crossing.pop().unwrap();
+        let frame = ServiceFrame {
+            attempt: Attempt(0),
+            kind: FrameKind::Unadmitted {
+                packet,
+                policy_epoch: Epoch(9),
+            },
+        };
+        if is_elsewhere {
+            let (host, path) = (host('c'), two.path());
+            two.a.tell(Input::Peer(PeerInput::Up { host, path }));
+        }
+        let (from, frame) = (host('b'), frame.encode());
+        two.a.tell(Input::Peer(PeerInput::Frame { from, frame }));
+        assert!(!two.a.flows.contains_key(&key));
+        if is_elsewhere {
+            two.a.take_frames();
+            two.a
+                .tell(Input::Peer(PeerInput::Instance(Arc::new(moved))));
+            two.a.tell(Input::Peer(PeerInput::Down { host: host('b') }));
+            assert_eq!(two.a.take_frames(), []);
+        } else {
+            two.talk();
+            assert_eq!(open_at_both(&two, &[key]), 1);
+        }
+    }
 }
