@@ -163,10 +163,7 @@ impl Router {
             Input::PairsTaken(taken) => self.pairs_taken(taken, now),
             Input::TakenRead(read) => self.taken_read(read, now),
             Input::FlowsReused(reused) => self.flows_reused(reused, now),
-            Input::FlowsWanted => {
-                self.flows.want_every_flow();
-                self.drain_flows();
-            }
+            Input::FlowsWanted => self.flows_wanted(),
             Input::Peer(input) => self.peer_input(input, now),
             Input::Wanted { service } => self.wanted(&service, now),
             Input::Recover(recovery) => self.recover(recovery, now),

@@ -209,6 +209,12 @@ impl Router {
         self.decide_counted(now);
     }
 
+    /// Has every flow read at once that the kernel opened.
+    pub(super) fn flows_wanted(&mut self) {
+        self.flows.want_every_flow();
+        self.drain_flows();
+    }
+
     /// Enters the flows that the kernel opened, except those that have ended or that would not be
     /// opened now: what they were decided by may have changed since.
     pub(super) fn taken_read(&mut self, read: Vec<(SlotIndex, Option<TakenFlow>)>, now: Moment) {
