@@ -197,7 +197,7 @@ impl Router {
         let client = self.identities.find(source);
         let client = client.and_then(|holder| self.peers.instance(holder.instance?));
         let host = client.ok_or(DropReason::NoAdmission)?.host;
-        if !self.peers.is_known(&host) {
+        if !self.peers.is_up(&host) {
             return Err(DropReason::NoAdmission);
         }
         self.requests.packets_returned += 1;
