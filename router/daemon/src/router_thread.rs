@@ -1,9 +1,11 @@
 //! The thread that owns the Router and the kernel's tables: first packets in, effects out.
 
+use crate::decisions;
 use crate::flow_watch::FlowEvents;
 use crate::hosts::Hosts;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
+use margay_core::id::EndpointIndex;
 use margay_core::moment::Moment;
 use margay_core::names::NamesSnapshot;
 use margay_core::port::{FlowEntries, Input, Output, SpentFlow};
@@ -395,31 +397,12 @@ impl Running {
                 let read = datapath.read_taken(&pairs);
                 self.inputs.push_back(Input::TakenRead(read));
             }
-            Output::OpenAggregate(aggregate) => {
-                if let Err(error) = datapath.open_aggregate(&aggregate) {
-                    tracing::debug!(?aggregate, %error, "flows are decided one by one");
-                }
-            }
-            Output::CloseAggregates(keys) => {
-                if let Err(error) = datapath.close_aggregates(&keys) {
-                    tracing::error!(%error, "aggregates not closed");
-                }
-            }
-            Output::OpenAdmission(admission) => {
-                if let Err(error) = datapath.open_admission(&admission) {
-                    tracing::debug!(?admission, %error, "flows are asked for one by one");
-                }
-            }
-            Output::CloseAdmissions(keys) => {
-                if let Err(error) = datapath.close_admissions(&keys) {
-                    tracing::error!(%error, "admissions not closed");
-                }
-            }
-            Output::DecideAgain { endpoint, packet } => match tap.as_handed_up(endpoint, &packet) {
-                Ok(frame) => self.inputs.push_back(Input::Upcall { endpoint, frame }),
-                Err(error) => tracing::warn!(%error, "cannot decide a first packet again"),
-            },
-            Output::SetEpoch { cell, epoch } => datapath.set_epoch(cell, epoch),
+            Output::OpenAggregate(_)
+            | Output::CloseAggregates(_)
+            | Output::OpenAdmission(_)
+            | Output::CloseAdmissions(_)
+            | Output::SetEpoch { .. } => decisions::carry_out(datapath, output),
+            Output::DecideAgain { endpoint, packet } => self.decide_again(endpoint, &packet),
             Output::PublishNames(snapshot) => self.publish(snapshot),
             Output::Observed(event) => flow_events.tell(*event, datapath),
             // Whatever came before it was carried out by this very thread.
@@ -443,6 +426,13 @@ impl Running {
             let forward = entries.forward.key;
             tracing::warn!(flow = %forward, %error, "flow refused");
             self.inputs.push_back(Input::FlowRefused { forward });
+        }
+    }
+
+    fn decide_again(&mut self, endpoint: EndpointIndex, packet: &[u8]) {
+        match self.thread.tap.as_handed_up(endpoint, packet) {
+            Ok(frame) => self.inputs.push_back(Input::Upcall { endpoint, frame }),
+            Err(error) => tracing::warn!(%error, "cannot decide a first packet again"),
         }
     }
 
