@@ -236,12 +236,26 @@ fn a_host_that_is_down_gets_no_flow_of_the_kernel() {
     let key = two.shopper_calls(4_010, to, HTTP);
     assert_eq!(two.a.flows[&key].server, two.a.id("3.web"));
     assert!(two.a.crossing.is_empty());
+}
 
+/// ```text
+///   a's kernel: 1.web of b, 3.web of a, in turns | b is down, b is up again | a's core decides
+/// ```
+#[test]
+fn a_host_that_was_down_is_asked_before_the_kernel_sends_it_flows() {
+    let mut two = Two::with_the_shop();
+    let to = drained_instance(&mut two);
+    let keys = call_all(&mut two, to, 4_000..4_010);
+    assert!(open_at_both(&two, &keys) >= 4 && asked(&two) < 3);
+    two.a.tell(Input::Peer(PeerInput::Down { host: host('b') }));
     two.meet();
-    let key = two.shopper_calls(4_011, to, HTTP);
-    assert!(two.a.crossing.is_empty(), "the host may have forgotten");
+    let mut keys = Vec::new();
+    for port in 4_010..4_020 {
+        keys.push(two.shopper_calls(port, to, HTTP));
+        assert!(two.a.crossing.is_empty(), "the host may have forgotten");
+    }
     two.talk();
-    assert_eq!(open_at_both(&two, &[key]), 1);
+    assert!(keys.iter().all(|key| two.a.flows.contains_key(key)));
 }
 
 #[test]
