@@ -1,18 +1,23 @@
-//! Aggregates: decisions by which the kernel opens further flows itself.
+//! Aggregates and admissions: decisions by which the kernel opens further flows itself, on the
+//! client's host and on the server's.
 
 use crate::flow_key::{FlowKey, Protocol};
-use crate::id::{EndpointIndex, InstanceId};
-use std::net::{Ipv4Addr, SocketAddr};
+use crate::id::{EndpointIndex, InstanceId, LocationIndex};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// How many aggregates there may be: a thousand instances that call eight ports each. One more
 /// takes the place of the oldest, whose next flow is decided anew.
 pub const AGGREGATES_MAX: usize = 8_192;
 
+/// How many admissions there may be, as many as there may be aggregates; one more takes the place of
+/// the oldest, whose client's router asks for its next flow.
+pub const ADMISSIONS_MAX: usize = AGGREGATES_MAX;
+
 /// The most targets of one aggregate: shares of weights are kept to one in 64.
 pub const RING_MAX: usize = 64;
 
-/// Cells of service epochs. Services share them when there are more: then a change of one has
-/// flows of another decided anew, and nothing worse.
+/// Cells of service epochs. Services share them when there are more, and with the instances that serve
+/// other hosts: then a change of one has flows of another decided anew, and nothing worse.
 pub const SERVICE_CELLS: u32 = 4_095;
 
 /// What an aggregate covers: the flows of one client to one called port.
@@ -51,7 +56,7 @@ impl AggregateKey {
 pub enum EpochCell {
     /// What compositions permit.
     Policy,
-    /// The instances of the services that share this cell, below [`SERVICE_CELLS`].
+    /// The services and admitted instances that share this cell, below [`SERVICE_CELLS`].
     Service(u32),
 }
 
@@ -83,5 +88,68 @@ pub struct Aggregate {
     /// In which epoch of that.
     pub service_epoch: Epoch,
     /// Who serves the flows, each in turn; one to [`RING_MAX`], none of them the client.
-    pub ring: Vec<EndpointIndex>,
+    pub ring: Vec<Target>,
+}
+
+/// Who serves a flow that the kernel opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// An instance of this host.
+    Here(EndpointIndex),
+    /// An instance of another host, which has admitted the client.
+    There(RemoteTarget),
+}
+
+/// An instance of another host that serves flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RemoteTarget {
+    /// Which.
+    pub instance: InstanceId,
+    /// Its host's cell.
+    pub location: LocationIndex,
+    /// The address under which its host delivers to it, in the aggregate's family.
+    pub address: IpAddr,
+}
+
+/// What an admission covers: the flows of one client of another host to one port of an instance here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AdmissionKey {
+    /// The client's address, as its packets come.
+    pub client: IpAddr,
+    /// What they are delivered to; port 0 for echo.
+    pub server: SocketAddr,
+    /// By which protocol.
+    pub protocol: Protocol,
+}
+
+impl AdmissionKey {
+    /// The admission that would cover a first packet of another host.
+    pub fn covering(first_packet: FlowKey) -> Self {
+        AdmissionKey {
+            client: first_packet.source.ip(),
+            server: first_packet.destination,
+            protocol: first_packet.protocol,
+        }
+    }
+}
+
+/// That another host need not ask for further flows of a client of its, while the epochs last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// What it covers.
+    pub key: AdmissionKey,
+    /// Who calls.
+    pub client: InstanceId,
+    /// The cell of the client's host, from which alone the packets may come.
+    pub from: LocationIndex,
+    /// Who serves the flows.
+    pub server: InstanceId,
+    /// Where that one is attached.
+    pub endpoint: EndpointIndex,
+    /// In which epoch of the policy it was made.
+    pub policy_epoch: Epoch,
+    /// The cell that tells when the server ceases to take flows.
+    pub server_cell: EpochCell,
+    /// In which epoch of that.
+    pub server_epoch: Epoch,
 }

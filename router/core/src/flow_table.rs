@@ -295,6 +295,13 @@ impl FlowTable {
         );
     }
 
+    /// Closes the flow of this forward key, which its server's host admits not.
+    pub fn give_back(&mut self, forward: &FlowKey, now: Moment) {
+        if let Some(slot) = self.keys.get(forward).copied() {
+            self.close(Pair::with(slot), FlowEnd::Unadmitted, now);
+        }
+    }
+
     /// Opens a flow of which another host knows already how its packets are delivered: nothing is moved.
     pub fn open_as_agreed(&mut self, request: OpenRequest, now: Moment) -> Result<(), DropReason> {
         self.check_agreed(&request, now)?;

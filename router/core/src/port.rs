@@ -9,7 +9,7 @@
 )]
 
 use crate::address::InstanceAddresses;
-use crate::aggregate::{Aggregate, AggregateKey, Epoch, EpochCell};
+use crate::aggregate::{Admission, AdmissionKey, Aggregate, AggregateKey, Epoch, EpochCell};
 use crate::composition::{Composition, CompositionName, Egress, Liveness, Readiness};
 use crate::flow_event::{FlowEvent, Interest};
 use crate::flow_key::FlowKey;
@@ -85,6 +85,12 @@ pub enum Input {
     /// The kernel hands up a packet that no flow table entry matched.
     Upcall {
         endpoint: EndpointIndex,
+        frame: Frame,
+    },
+    /// The kernel hands up a first packet of another host that it opened no flow for. `from` is the
+    /// cell of the host that it came from; `None` where no admission says which that must be.
+    PeerUpcall {
+        from: Option<LocationIndex>,
         frame: Frame,
     },
     /// Tell from now on what happens to flows, as far as somebody watches.
@@ -182,7 +188,17 @@ pub enum Output {
     OpenAggregate(Aggregate),
     /// Have the kernel hand up first packets again.
     CloseAggregates(Vec<AggregateKey>),
-    /// End all aggregates of earlier epochs of this cell, at once.
+    /// Have the kernel open further flows of another host's client by this decision; it takes the
+    /// place of an older one with the same key.
+    OpenAdmission(Admission),
+    /// Have the kernel hand up such clients' first packets again.
+    CloseAdmissions(Vec<AdmissionKey>),
+    /// Hand an instance's packet up again, as if it had just come; answered by [`Input::Upcall`].
+    DecideAgain {
+        endpoint: EndpointIndex,
+        packet: Vec<u8>,
+    },
+    /// End all aggregates and admissions of earlier epochs of this cell, at once.
     SetEpoch { cell: EpochCell, epoch: Epoch },
     /// Look for instances of a service beyond the site; outcome: [`PeerInput::Sought`], behind those
     /// that were found.

@@ -1,5 +1,6 @@
 //! The Router: one host's service-layer router as a plain value.
 
+mod aged;
 mod aggregates;
 mod balancing;
 mod config;
@@ -52,7 +53,7 @@ use instances::Instance;
 use peers::Peers;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
-use remote::{Accepted, Pending, Recent};
+use remote::{Accepted, Admissions, Grants, Pending, Recent};
 use services::Services;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use upcall::WaitingFrames;
@@ -87,6 +88,10 @@ pub struct Router {
     agreed: Recent<(FlowKey, HostId)>,
     /// Attempts of others that this router passed on: whose answers it passes back.
     passed_on: Recent<()>,
+    /// Flows of other hosts that need not be asked for.
+    admissions: Admissions,
+    /// What other hosts admitted of the instances here.
+    grants: Grants,
     drops: DropCounters,
     requests: Requests,
     next_instance: InstanceId,
@@ -124,6 +129,8 @@ impl Router {
             accepted: Accepted::default(),
             agreed: Recent::default(),
             passed_on: Recent::default(),
+            admissions: Admissions::default(),
+            grants: Grants::default(),
             drops: DropCounters::default(),
             requests: Requests::default(),
             next_instance: config.first_instance(),
@@ -142,6 +149,7 @@ impl Router {
     pub fn handle_input(&mut self, input: Input, now: Moment) {
         match input {
             Input::Upcall { endpoint, frame } => self.upcall(endpoint, frame, now),
+            Input::PeerUpcall { from, frame } => self.peer_upcall(from, &frame, now),
             Input::FlowsRead(readings) => {
                 self.flow_input(FlowInput::Read(readings), now);
                 self.judge(now);
@@ -155,10 +163,7 @@ impl Router {
             Input::PairsTaken(taken) => self.pairs_taken(taken, now),
             Input::TakenRead(read) => self.taken_read(read, now),
             Input::FlowsReused(reused) => self.flows_reused(reused, now),
-            Input::FlowsWanted => {
-                self.flows.want_every_flow();
-                self.drain_flows();
-            }
+            Input::FlowsWanted => self.flows_wanted(),
             Input::Peer(input) => self.peer_input(input, now),
             Input::Wanted { service } => self.wanted(&service, now),
             Input::Recover(recovery) => self.recover(recovery, now),

@@ -4,6 +4,7 @@
 //! entries it acknowledges, and from then on packets go direct. All frames of one flow repeat the
 //! attempt that the client's router drew. docs/protocol/service-frames.md has the whole exchange.
 
+use crate::aggregate::Epoch;
 use crate::composition::CompositionName;
 use crate::drop_reason::DropReason;
 use crate::host::HostId;
@@ -61,6 +62,25 @@ pub enum FrameKind {
         /// The error's IP packet.
         packet: Vec<u8>,
     },
+    /// Your kernel sent this first packet, and nothing admits it: ask for its flow.
+    Unadmitted {
+        /// The IP packet, as it came.
+        packet: Vec<u8>,
+        /// The present epoch of the sender's policy: what it admitted in others is over.
+        policy_epoch: Epoch,
+    },
+}
+
+/// How much a server's router accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// This flow.
+    Flow,
+    /// All flows of the client to this port of the server, until further notice.
+    Aggregate {
+        /// In which epoch of the server's policy.
+        policy_epoch: Epoch,
+    },
 }
 
 /// A first packet that looks for its server.
@@ -97,6 +117,8 @@ pub struct Accept {
     pub hops: Vec<HostId>,
     /// What the server has answered, if it has.
     pub reply: Option<Vec<u8>>,
+    /// How much is accepted.
+    pub scope: Scope,
 }
 
 /// Why bytes are no frame.
@@ -126,6 +148,13 @@ impl ServiceFrame {
             }),
             FrameKind::Problem { packet } => WireKind::Problem(wire::Problem {
                 packet: packet.clone(),
+            }),
+            FrameKind::Unadmitted {
+                packet,
+                policy_epoch,
+            } => WireKind::Unadmitted(wire::Unadmitted {
+                packet: packet.clone(),
+                policy_epoch: policy_epoch.0,
             }),
         };
         let frame = wire::ServiceFrame {
@@ -162,6 +191,10 @@ impl ServiceFrame {
             }
             WireKind::Problem(problem) => FrameKind::Problem {
                 packet: packet(problem.packet)?,
+            },
+            WireKind::Unadmitted(unadmitted) => FrameKind::Unadmitted {
+                packet: packet(unadmitted.packet)?,
+                policy_epoch: Epoch(unadmitted.policy_epoch),
             },
         };
         Ok(ServiceFrame {
@@ -216,6 +249,10 @@ impl Accept {
             host: self.host.as_bytes().to_vec(),
             hops: hops_to_wire(&self.hops),
             reply: self.reply.clone().unwrap_or_default(),
+            admitted_in: match self.scope {
+                Scope::Flow => 0,
+                Scope::Aggregate { policy_epoch } => policy_epoch.0,
+            },
         }
     }
 
@@ -230,6 +267,13 @@ impl Accept {
             host: host(&accept.host).ok_or(FrameError::Field("host"))?,
             hops: hops_from_wire(&accept.hops)?,
             reply,
+            // A router of a time before this field accepts one flow at a time.
+            scope: match accept.admitted_in {
+                0 => Scope::Flow,
+                epoch => Scope::Aggregate {
+                    policy_epoch: Epoch(epoch),
+                },
+            },
         })
     }
 }
@@ -317,14 +361,21 @@ mod tests {
             any::<[u8; 32]>(),
             any_hops(0),
             reply,
+            any::<u32>(),
         )
-            .prop_map(|(server, address, host, hops, reply)| {
+            .prop_map(|(server, address, host, hops, reply, epoch)| {
                 FrameKind::Accept(Accept {
                     server,
                     address,
                     host: HostId::from_bytes(host),
                     hops,
                     reply,
+                    scope: match epoch {
+                        0 => Scope::Flow,
+                        epoch => Scope::Aggregate {
+                            policy_epoch: Epoch(epoch),
+                        },
+                    },
                 })
             })
     }
@@ -335,6 +386,10 @@ mod tests {
             any_accept(),
             Just(FrameKind::Acknowledge),
             any_packet().prop_map(|packet| FrameKind::Problem { packet }),
+            (any_packet(), any::<u32>()).prop_map(|(packet, epoch)| FrameKind::Unadmitted {
+                packet,
+                policy_epoch: Epoch(epoch),
+            }),
             (proptest::sample::select(DropReason::ALL), any_hops(0))
                 .prop_map(|(reason, hops)| FrameKind::Reject { reason, hops }),
         ];
@@ -420,6 +475,36 @@ mod tests {
         let hops = Vec::new();
         let frame = wire_of(WireKind::Reject(unknown)).unwrap();
         assert_eq!(frame.kind, FrameKind::Reject { reason, hops });
+    }
+
+    /// As a router of the time before scopes wrote it, byte for byte.
+    #[test]
+    fn an_acceptance_without_scope_is_of_one_flow() {
+        let flow = FrameKind::Accept(Accept {
+            server: InstanceId(7),
+            address: [100, 96, 0, 1].into(),
+            host: HostId::from_bytes([2; 32]),
+            hops: Vec::new(),
+            reply: None,
+            scope: Scope::Flow,
+        });
+        let flow = ServiceFrame {
+            attempt: Attempt(9),
+            kind: flow,
+        };
+        let mut bytes = vec![8, 1, 0x11, 9, 0, 0, 0, 0, 0, 0, 0, 0x22, 49];
+        bytes.extend([9, 7, 0, 0, 0, 0, 0, 0, 0, 0x12, 4, 100, 96, 0, 1, 0x1a, 32]);
+        bytes.extend([2; 32]);
+        assert_eq!(ServiceFrame::decode(&bytes).as_ref(), Ok(&flow));
+        assert_eq!(flow.encode(), bytes);
+    }
+
+    /// So that routers of a time before a kind count it, and do nothing.
+    #[test]
+    fn kinds_of_newer_routers_are_no_frames() {
+        let kind_200 = [8, 1, 0xc2, 0x0c, 0];
+        let error = ServiceFrame::decode(&kind_200);
+        assert_eq!(error, Err(FrameError::Field("kind")));
     }
 
     #[test]

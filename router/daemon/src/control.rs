@@ -448,6 +448,7 @@ async fn status(world: &World) -> Result<Value> {
             requests_passed_on: requests.requests_passed_on,
             requests_accepted: requests.requests_accepted,
             requests_rejected: requests.requests_rejected,
+            packets_returned: requests.packets_returned,
             ..Status::default()
         }
     });

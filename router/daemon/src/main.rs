@@ -12,6 +12,7 @@ mod adoption;
 mod cli;
 mod client;
 mod control;
+mod decisions;
 mod directories;
 mod down;
 mod drain;

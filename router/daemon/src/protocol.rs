@@ -226,6 +226,8 @@ pub struct Status {
     pub requests_accepted: u64,
     /// Requests of other hosts that were refused here.
     pub requests_rejected: u64,
+    /// First packets of other hosts that came unadmitted, and went back to be asked for.
+    pub packets_returned: u64,
 }
 
 /// A flow as `flows` shows it.

@@ -1,16 +1,18 @@
 //! The thread that owns the Router and the kernel's tables: first packets in, effects out.
 
+use crate::decisions;
 use crate::flow_watch::FlowEvents;
 use crate::hosts::Hosts;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
+use margay_core::id::EndpointIndex;
 use margay_core::moment::Moment;
 use margay_core::names::NamesSnapshot;
 use margay_core::port::{FlowEntries, Input, Output, SpentFlow};
 use margay_core::router::Router;
 use margay_datapath::datapath::Datapath;
 use margay_datapath::flow_maps::FlowError;
-use margay_datapath::tap::{TAP_QUEUE_FRAMES, UpcallTap};
+use margay_datapath::tap::{Sender, TAP_QUEUE_FRAMES, UpcallTap};
 use margay_resolver::Searches;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -274,12 +276,15 @@ impl Running {
                 .tap
                 .read()
                 .context("cannot read the upcall TAP")?;
-            let Some((endpoint, frame)) = read else {
+            let Some((sender, frame)) = read else {
                 self.return_lost_credits();
                 return Ok(());
             };
-            self.handle(Input::Upcall { endpoint, frame });
-            self.thread.datapath.upcall_done(endpoint);
+            self.handle(sender.upcall(frame));
+            match sender {
+                Sender::Endpoint(endpoint) => self.thread.datapath.upcall_done(endpoint),
+                Sender::Peer(_) => self.thread.datapath.peer_upcall_done(),
+            }
             self.upcalls_in_a_row += 1;
         }
         Ok(())
@@ -305,6 +310,7 @@ impl Running {
         for (endpoint, ..) in self.thread.datapath.endpoints() {
             self.thread.datapath.upcalls_reset(endpoint);
         }
+        self.thread.datapath.peer_upcalls_reset();
     }
 
     fn handle(&mut self, input: Input) {
@@ -391,17 +397,12 @@ impl Running {
                 let read = datapath.read_taken(&pairs);
                 self.inputs.push_back(Input::TakenRead(read));
             }
-            Output::OpenAggregate(aggregate) => {
-                if let Err(error) = datapath.open_aggregate(&aggregate) {
-                    tracing::debug!(?aggregate, %error, "flows are decided one by one");
-                }
-            }
-            Output::CloseAggregates(keys) => {
-                if let Err(error) = datapath.close_aggregates(&keys) {
-                    tracing::error!(%error, "aggregates not closed");
-                }
-            }
-            Output::SetEpoch { cell, epoch } => datapath.set_epoch(cell, epoch),
+            Output::OpenAggregate(_)
+            | Output::CloseAggregates(_)
+            | Output::OpenAdmission(_)
+            | Output::CloseAdmissions(_)
+            | Output::SetEpoch { .. } => decisions::carry_out(datapath, output),
+            Output::DecideAgain { endpoint, packet } => self.decide_again(endpoint, &packet),
             Output::PublishNames(snapshot) => self.publish(snapshot),
             Output::Observed(event) => flow_events.tell(*event, datapath),
             // Whatever came before it was carried out by this very thread.
@@ -425,6 +426,13 @@ impl Running {
             let forward = entries.forward.key;
             tracing::warn!(flow = %forward, %error, "flow refused");
             self.inputs.push_back(Input::FlowRefused { forward });
+        }
+    }
+
+    fn decide_again(&mut self, endpoint: EndpointIndex, packet: &[u8]) {
+        match self.thread.tap.as_handed_up(endpoint, packet) {
+            Ok(frame) => self.inputs.push_back(Input::Upcall { endpoint, frame }),
+            Err(error) => tracing::warn!(%error, "cannot decide a first packet again"),
         }
     }
 

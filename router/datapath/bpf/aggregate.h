@@ -2,27 +2,8 @@
 #ifndef MARGAY_AGGREGATE_H
 #define MARGAY_AGGREGATE_H
 
+#include "decision.h"
 #include "endpoint.h"
-#include "maps.h"
-#include "parse.h"
-
-/* Whether an epoch is still the one that a decision was made in. */
-static __always_inline int epoch_is_present(__u32 cell, __u32 number)
-{
-	struct epoch *present = bpf_map_lookup_elem(&epochs, &cell);
-
-	return present && *(volatile __u32 *)&present->number == number;
-}
-
-/* Whether a packet that belongs to no flow may open one: of TCP only a SYN. An
- * aggregate for echo has port 0, which only requests call.
- */
-static __always_inline int opens_a_flow(const struct packet *packet)
-{
-	__u8 telling = TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN;
-
-	return packet->key.protocol != IPPROTO_TCP || (packet->tcp_flags & telling) == TCP_SYN;
-}
 
 /* The decision that covers a first packet, if there is one in force. */
 static __always_inline struct aggregate *
@@ -52,13 +33,54 @@ aggregate_lookup(const struct packet *packet, const struct endpoint *client, __u
 	return aggregate;
 }
 
-/* The endpoint index of the target whose turn it is. */
-static __always_inline __u32 aggregate_target(struct aggregate *aggregate)
+/* Who serves the next flow, and under which address. */
+struct target {
+	struct party party;
+	union address called;
+};
+
+/* An instance of this host. */
+static __always_inline int local_target(struct target *target, __u32 index,
+					const struct packet *packet)
+{
+	struct endpoint *server = bpf_map_lookup_elem(&endpoint_rows, &index);
+
+	if (!server || !server->ifindex)
+		return 0;
+	target->party = endpoint_party(server, index);
+	/* A caller address leads to its holder too, and stays as it was called. */
+	if (endpoint_owns(server, &packet->key.destination))
+		target->called = packet->key.destination;
+	else
+		target->called = server->addresses[packet->is_ipv6 ? CALLED_IPV6 : CALLED_IPV4];
+	return 1;
+}
+
+static __always_inline int remote_target(struct target *target, __u32 row)
+{
+	struct remote_target *remote = bpf_map_lookup_elem(&remote_targets, &row);
+
+	if (!remote)
+		return 0;
+	target->party.instance = remote->instance;
+	target->party.ingress = PEER_INGRESS | remote->location;
+	target->party.location = remote->location;
+	target->called = remote->called;
+	return 1;
+}
+
+/* The target whose turn it is; 0 if it can take no flow of the client at `own`. */
+static __always_inline int aggregate_target(struct aggregate *aggregate, __u32 own,
+					    const struct packet *packet, struct target *target)
 {
 	__u32 turn = __sync_fetch_and_add(&aggregate->turn, 1);
 	__u32 len = aggregate->ring_len;
+	__u32 place = aggregate->ring[(len ? turn % len : 0) & (RING_MAX - 1)];
 
-	return aggregate->ring[(len ? turn % len : 0) & (RING_MAX - 1)];
+	if (place & REMOTE_TARGET)
+		return remote_target(target, place & ~REMOTE_TARGET);
+	/* An instance that serves itself needs another source address. */
+	return place != own && local_target(target, place, packet);
 }
 
 #endif

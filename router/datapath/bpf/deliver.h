@@ -2,6 +2,7 @@
 #ifndef MARGAY_DELIVER_H
 #define MARGAY_DELIVER_H
 
+#include "decision.h"
 #include "drop.h"
 #include "endpoint.h"
 #include "flow.h"
@@ -32,14 +33,20 @@ static __always_inline int take(struct __sk_buff *skb, struct location_row *way)
 }
 
 /* A packet of a flow that is being closed: when it is, user space decides what
- * becomes of it. One on its way back from there is its sender's to repeat.
+ * becomes of it. One on its way back from there is its sender's to repeat, and one
+ * of another host that opens nothing is of a flow that is over.
  */
-static __noinline int hand_up_late(struct __sk_buff *skb)
+static __noinline int hand_up_late(struct __sk_buff *skb, __u32 ingress, int opens)
 {
 	__u32 index;
 	struct endpoint *endpoint = endpoint_at(skb->ifindex, &index);
 
-	return endpoint ? upcall(skb, endpoint, index) : drop(DROP_UPCALL_MISS);
+	if (endpoint)
+		return upcall(skb, endpoint, index);
+	if (ingress & PEER_INGRESS)
+		return opens ? upcall_of_peer(skb, ingress & ~PEER_INGRESS) :
+			       drop(DROP_NO_ADMISSION);
+	return drop(DROP_UPCALL_MISS);
 }
 
 /* `more_flags` are 0 or SLOT_REWRITE: beside the slot's own. */
@@ -54,7 +61,7 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct packet *p
 	flags = flow_account(skb, slot, packet) | more_flags;
 	if (unlikely(flags & SLOT_CLOSING)) {
 		flow_discount(skb, slot);
-		return hand_up_late(skb);
+		return hand_up_late(skb, slot->ingress, opens_a_flow(packet));
 	}
 	if (unlikely(flags & SLOT_REWRITE) && rewrite(skb, packet, &slot->delivered))
 		return drop(DROP_REWRITE_FAILED);
@@ -74,7 +81,7 @@ static __always_inline int deliver_later_fragment(struct __sk_buff *skb,
 	flags = flow_account(skb, slot, packet) | more_flags;
 	if (unlikely(flags & SLOT_CLOSING)) {
 		flow_discount(skb, slot);
-		return hand_up_late(skb);
+		return hand_up_late(skb, slot->ingress, 0);
 	}
 	if (flags & SLOT_REWRITE && rewrite_later_fragment(skb, packet, &slot->delivered))
 		return drop(DROP_REWRITE_FAILED);

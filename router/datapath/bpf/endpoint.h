@@ -16,6 +16,25 @@ static __always_inline struct endpoint *endpoint_at(__u32 ifindex, __u32 *index)
 	return bpf_map_lookup_elem(&endpoint_rows, found);
 }
 
+/* One side of a flow that is to be opened. */
+struct party {
+	__u64 instance;
+	__u32 ingress;		/* as in struct slot */
+	__u32 location;
+};
+
+/* An instance here as a side of a flow: its location has its endpoint's number. */
+static __always_inline struct party endpoint_party(const struct endpoint *endpoint, __u32 index)
+{
+	struct party party = {
+		.instance = endpoint->instance,
+		.ingress = endpoint->ifindex,
+		.location = index,
+	};
+
+	return party;
+}
+
 static __always_inline int address_equal(const union address *one, const union address *other)
 {
 	return one->halves[0] == other->halves[0] && one->halves[1] == other->halves[1];

@@ -9,7 +9,7 @@
 
 #include <linux/types.h>
 
-#define LAYOUT_VERSION 6
+#define LAYOUT_VERSION 7
 
 /* An IPv6 address, or an IPv4 address as ::ffff:a.b.c.d. */
 union address {
@@ -199,9 +199,59 @@ struct aggregate {
 	__u64 client;		/* the instance whose it is */
 	__u32 turn;		/* the next target's place in the ring */
 	__u32 zero[9];
-	__u32 ring[RING_MAX];	/* endpoints of the targets */
+	__u32 ring[RING_MAX];	/* endpoints of the targets, or REMOTE_TARGET and a row */
 };
 _Static_assert(sizeof(struct aggregate) == 64 + 4 * RING_MAX, "aggregate");
+
+/* Set in a place of a ring whose target another host serves; the rest is the index
+ * of a remote_target. Endpoints have lower numbers.
+ */
+#define REMOTE_TARGET (1U << 31)
+
+/* A target on another host. Never edited while an aggregate names it. */
+struct remote_target {
+	union address called;	/* under which its host delivers to it */
+	__u64 instance;
+	__u32 location;		/* of its host */
+	__u32 zero;
+};
+_Static_assert(sizeof(struct remote_target) == 32, "remote_target");
+
+/* What an admission covers: first packets of one client of another host to one
+ * port of an instance here, as they come.
+ */
+struct admission_key {
+	union address client;
+	union address server;
+	__u16 server_port;	/* network byte order; 0 for echo */
+	__u8 protocol;		/* as in struct flow_key */
+	__u8 zero[5];
+};
+_Static_assert(sizeof(struct admission_key) == 40, "admission_key");
+
+/* What another host was told: that flows of a client of its to an instance here
+ * need not be asked for. It is in force while both epochs are the present ones.
+ */
+struct admission {
+	__u32 policy_epoch;	/* 0: the row says nothing */
+	__u32 server_epoch;
+	__u32 server_cell;	/* index into the epochs */
+	__u32 endpoint;		/* of the server */
+	__u64 client;		/* instance */
+	__u64 server;		/* instance */
+	__u32 from;		/* location of the client's host */
+	__u32 zero;
+};
+_Static_assert(sizeof(struct admission) == 40, "admission");
+
+/* First packets of other hosts that user space was handed. */
+struct peer_upcalls {
+	__u64 sent;		/* the kernel's */
+	__u64 zero_sent[7];
+	__u64 done;		/* user space's */
+	__u64 zero_done[7];
+};
+_Static_assert(sizeof(struct peer_upcalls) == 128, "peer_upcalls");
 
 /* The present number of an epoch: the policy's in the first cell, then those
  * that services share.

@@ -2,6 +2,7 @@
  * ask the kernel. One object, because they share all
  * their maps and all that follows the first look at a packet.
  */
+#include "admission.h"
 #include "aggregate.h"
 #include "answer.h"
 #include "connection.h"
@@ -27,6 +28,8 @@ static __always_inline int miss(struct __sk_buff *skb, const struct packet *pack
 	__u32 ifindex = skb->ifindex, index;
 	struct endpoint *endpoint = endpoint_at(ifindex, &index);
 	struct aggregate *aggregate;
+	struct target server;
+	struct party client;
 	struct slot *slot;
 
 	if (!endpoint)
@@ -41,8 +44,9 @@ static __always_inline int miss(struct __sk_buff *skb, const struct packet *pack
 	if (slot)
 		return deliver(skb, packet, slot, SLOT_REWRITE);
 	aggregate = aggregate_lookup(packet, endpoint, index);
-	if (aggregate) {
-		slot = flow_open(packet, ifindex, endpoint, index, aggregate);
+	if (aggregate && aggregate_target(aggregate, index, packet, &server)) {
+		client = endpoint_party(endpoint, index);
+		slot = flow_open(&packet->key, &server.called, &client, &server.party);
 		if (slot)
 			return deliver(skb, packet, slot, 0);
 	}
@@ -175,24 +179,48 @@ int from_router(struct __sk_buff *skb)
 	return drop(DROP_UNKNOWN_ENDPOINT);
 }
 
-/* What names a flow only on a second look, from another host. */
-static __noinline int not_plain_from_peer(struct __sk_buff *skb, struct outer *outer)
+/* What another host sends and no flow table entry matched: a further flow of an
+ * admitted client and server, or a first packet that its host's router shall ask
+ * for. Nothing else comes in.
+ */
+static __noinline int miss_of_peer(struct __sk_buff *skb, const struct packet *packet,
+				   const struct outer *outer)
 {
-	struct packet packet;
+	struct admission *admission;
+	struct party client, server;
 	struct slot *slot;
-	int parsed;
+	__u32 from = 0;
 
-	parsed = patient_parse(skb, &packet, skb->ifindex);
-	if (parsed != PARSED && parsed != PARSED_LATER_FRAGMENT)
-		return drop(parsed == PARSED_ICMP_ERROR ? DROP_NO_ADMISSION : parsed);
-	slot = flow_lookup(&packet.key);
-	if (!slot)
+	if (!opens_a_flow(packet) || !is_virtual(&packet->key.source) ||
+	    !is_virtual(&packet->key.destination))
 		return drop(DROP_NO_ADMISSION);
-	if (!is_from_peer(skb, slot, outer))
-		return drop(DROP_FORGED_PEER);
-	if (parsed == PARSED_LATER_FRAGMENT)
-		return deliver_later_fragment(skb, &packet, slot, 0);
-	return deliver(skb, &packet, slot, 0);
+	admission = admission_lookup(packet);
+	if (admission) {
+		from = admission->from;
+		if (!came_from(skb, from, outer))
+			return drop(DROP_FORGED_PEER);
+		client.instance = admission->client;
+		client.ingress = PEER_INGRESS | from;
+		client.location = from;
+		if (admitted_server(admission, &server)) {
+			slot = flow_open(&packet->key, &packet->key.destination, &client, &server);
+			if (slot)
+				return deliver(skb, packet, slot, 0);
+		}
+	}
+	return upcall_of_peer(skb, from);
+}
+
+/* A function of its own, so that plain packets do not pay for its registers. */
+static __noinline int parse_of_peer(struct __sk_buff *skb, struct packet *packet)
+{
+	return patient_parse(skb, packet, skb->ifindex);
+}
+
+static __noinline int later_fragment_of_peer(struct __sk_buff *skb, const struct packet *packet,
+					     struct slot *slot)
+{
+	return deliver_later_fragment(skb, packet, slot, 0);
 }
 
 /* TCX ingress, a device by which other hosts are reached: their packets to
@@ -215,13 +243,18 @@ int from_peer(struct __sk_buff *skb)
 		if (!is_virtual(&packet.key.destination))
 			return TC_ACT_OK;
 	}
-	if (unlikely(parsed != PARSED))
-		return parsed == NOT_PLAIN ? not_plain_from_peer(skb, &outer) : drop(parsed);
+	if (unlikely(parsed == NOT_PLAIN))
+		parsed = parse_of_peer(skb, &packet);
+	if (unlikely(parsed != PARSED && parsed != PARSED_LATER_FRAGMENT))
+		return drop(parsed == PARSED_ICMP_ERROR ? DROP_NO_ADMISSION : parsed);
 	slot = flow_lookup(&packet.key);
 	if (unlikely(!slot))
-		return drop(DROP_NO_ADMISSION);
+		return parsed == PARSED ? miss_of_peer(skb, &packet, &outer) :
+					  drop(DROP_NO_ADMISSION);
 	if (unlikely(!is_from_peer(skb, slot, &outer)))
 		return drop(DROP_FORGED_PEER);
+	if (unlikely(parsed == PARSED_LATER_FRAGMENT))
+		return later_fragment_of_peer(skb, &packet, slot);
 	return deliver(skb, &packet, slot, 0);
 }
 

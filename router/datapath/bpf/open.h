@@ -4,7 +4,6 @@
 #ifndef MARGAY_OPEN_H
 #define MARGAY_OPEN_H
 
-#include "aggregate.h"
 #include "endpoint.h"
 #include "flow.h"
 #include "supply.h"
@@ -19,9 +18,9 @@ static __always_inline void flow_key_reverse(struct flow_key *reversed, const st
 }
 
 /* Fills a row but for what tells the directions apart. */
-static __always_inline void slot_describe(struct slot *slot, const struct endpoint *client,
-					  const struct endpoint *server, __u32 flags,
-					  __u64 key_fold, __u64 now)
+static __always_inline void slot_describe(struct slot *slot, const struct party *client,
+					  const struct party *server, __u32 flags, __u64 key_fold,
+					  __u64 now)
 {
 	slot->flags = flags;
 	slot->tcp_seen = 0;
@@ -47,22 +46,18 @@ static __always_inline int flow_insert(const struct flow_key *forward, __u32 for
 	return 1;
 }
 
-/* Answers the forward slot of the new flow. */
-static __always_inline struct slot *flow_open(const struct packet *packet, __u32 ifindex,
-					      const struct endpoint *client, __u32 client_index,
-					      struct aggregate *aggregate)
+/* Opens the flow of a first packet, which is delivered to the address `to`; answers
+ * its forward slot.
+ */
+static __always_inline struct slot *flow_open(const struct flow_key *key, const union address *to,
+					      const struct party *client,
+					      const struct party *server)
 {
-	__u32 server_index = aggregate_target(aggregate);
-	struct endpoint *server = bpf_map_lookup_elem(&endpoint_rows, &server_index);
-	const union address *called;
+	__u32 forward_index, reverse_index, flags = 0;
 	struct slot *forward, *reverse;
-	__u32 forward_index, reverse_index, flags;
 	struct flow_key answers;
 	__u64 now;
 
-	/* An instance that serves itself needs another source address. */
-	if (!server || !server->ifindex || server_index == client_index)
-		return NULL;
 	if (!supply_take(&forward_index))
 		return NULL;
 	reverse_index = forward_index + 1;
@@ -71,32 +66,28 @@ static __always_inline struct slot *flow_open(const struct packet *packet, __u32
 	if (!forward || !reverse)
 		return NULL;
 
-	/* A caller address leads to its holder too, and stays as it was called. */
-	called = &server->addresses[packet->is_ipv6 ? CALLED_IPV6 : CALLED_IPV4];
-	flags = 0;
-	forward->delivered = packet->key;
-	if (!endpoint_owns(server, &packet->key.destination)) {
-		forward->delivered.destination = *called;
+	forward->delivered = *key;
+	if (!address_equal(to, &key->destination)) {
+		forward->delivered.destination = *to;
 		flags = SLOT_REWRITE;
 	}
 	flow_key_reverse(&answers, &forward->delivered);
-	flow_key_reverse(&reverse->delivered, &packet->key);
+	flow_key_reverse(&reverse->delivered, key);
 
 	now = bpf_ktime_get_coarse_ns();
-	slot_describe(forward, client, server, flags | SLOT_FORWARD, flow_key_fold(&packet->key),
-		      now);
+	slot_describe(forward, client, server, flags | SLOT_FORWARD, flow_key_fold(key), now);
 	slot_describe(reverse, client, server, flags, flow_key_fold(&answers), now);
-	forward->location = server_index;
-	reverse->location = client_index;
-	forward->ingress = ifindex;
-	reverse->ingress = server->ifindex;
+	forward->location = server->location;
+	reverse->location = client->location;
+	forward->ingress = client->ingress;
+	reverse->ingress = server->ingress;
 	forward->peer = reverse_index;
 	reverse->peer = forward_index;
 
-	if (!flow_insert(&packet->key, forward_index, &answers, reverse_index)) {
+	if (!flow_insert(key, forward_index, &answers, reverse_index)) {
 		*(volatile __u32 *)&forward->supplied = SUPPLIED_VOID;
 		/* Another CPU may have opened this very flow meanwhile. */
-		return flow_lookup(&packet->key);
+		return flow_lookup(key);
 	}
 	*(volatile __u32 *)&forward->supplied = SUPPLIED_OPENED;
 	return forward;

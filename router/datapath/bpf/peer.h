@@ -61,19 +61,14 @@ static __always_inline int is_virtual(const union address *address)
 	       head[2] == network_prefix[2] && head[0];
 }
 
-/* Whether the packet came from the host that a flow's packets come from, by a way
- * that leads there.
- */
-static __always_inline int is_from_peer(struct __sk_buff *skb, const struct slot *slot,
-					const struct outer *outer)
+/* Whether the packet came from the host at a location, by a way that leads there. */
+static __always_inline int came_from(struct __sk_buff *skb, __u32 location,
+				     const struct outer *outer)
 {
-	__u32 location = slot->ingress & ~PEER_INGRESS;
 	struct location_cell *cell;
 	struct location_row *way;
 	__u32 row;
 
-	if (!(slot->ingress & PEER_INGRESS))
-		return 0;
 	cell = bpf_map_lookup_elem(&locations, &location);
 	if (!cell)
 		return 0;
@@ -85,6 +80,15 @@ static __always_inline int is_from_peer(struct __sk_buff *skb, const struct slot
 		return goes_plain(skb, way) && way->ifindex == skb->ifindex;
 	return way->to_port == outer->from_port && way->to.halves[0] == outer->from.halves[0] &&
 	       way->to.halves[1] == outer->from.halves[1];
+}
+
+/* Whether the packet came from the host that a flow's packets come from. */
+static __always_inline int is_from_peer(struct __sk_buff *skb, const struct slot *slot,
+					const struct outer *outer)
+{
+	__u32 ingress = slot->ingress;
+
+	return ingress & PEER_INGRESS && came_from(skb, ingress & ~PEER_INGRESS, outer);
 }
 
 #endif

@@ -1,41 +1,47 @@
 //! Aggregates as the kernel knows them: keys in a hash, decisions in mapped rows, epochs in cells.
 
 use crate::flow_maps::is_absent;
-use crate::layout::{AggregateRow, EpochCell as EpochRow, RawAggregateKey};
+use crate::layout::{AggregateRow, EpochCell as EpochRow, REMOTE_TARGET, RawAggregateKey};
 use crate::mapped_array::MappedArray;
+use crate::remote_targets::RemoteTargets;
+use crate::resting_rows::RestingRows;
 use aya::maps::{HashMap, MapData, MapError};
-use margay_core::aggregate::{Aggregate, AggregateKey, Epoch, EpochCell};
-use std::collections::{BTreeMap, VecDeque};
+use margay_core::aggregate::{Aggregate, AggregateKey, Epoch, EpochCell, RemoteTarget, Target};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Relaxed, Release};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use thiserror::Error;
 
-/// How long a row rests before another aggregate gets it: a packet that found the row just before
-/// may still be reading it. A packet takes microseconds; a second is generous even to a stalled
-/// machine.
-const ROW_REST: Duration = Duration::from_secs(1);
-
-/// Why the kernel's table of aggregates did not do as told. Flows are decided one by one then.
+/// Why the kernel's tables of aggregates and admissions did not do as told. Flows are decided one by
+/// one then.
 #[derive(Debug, Error)]
-pub enum AggregateError {
+pub enum DecisionError {
     /// Every row is in use or rests.
-    #[error("no row for an aggregate is free: too many new ones within a second")]
+    #[error("no row for a decision is free: too many new ones within a second")]
     NoRowFree,
     /// The kernel refused.
-    #[error("the kernel refused to change an aggregate")]
+    #[error("the kernel refused to change a decision")]
     Kernel(#[source] Box<MapError>),
 }
 
-/// The three maps.
+/// The maps of aggregates, and the epochs by which all decisions end.
 #[derive(Debug)]
 pub(crate) struct Aggregates {
     keys: HashMap<MapData, RawAggregateKey, u32>,
     rows: MappedArray<AggregateRow>,
     epochs: MappedArray<EpochRow>,
-    /// Rows that the keys in use name.
-    used: BTreeMap<RawAggregateKey, u32>,
-    free: Vec<u32>,
-    resting: VecDeque<(Instant, u32)>,
+    targets: RemoteTargets,
+    /// What the keys in use name.
+    used: BTreeMap<RawAggregateKey, Used>,
+    spare: RestingRows,
+}
+
+/// What is taken for an aggregate.
+#[derive(Debug)]
+struct Used {
+    row: u32,
+    /// The targets on other hosts that the row names.
+    remote: Vec<RemoteTarget>,
 }
 
 impl Aggregates {
@@ -44,6 +50,7 @@ impl Aggregates {
     pub(crate) fn emptied(
         mut keys: HashMap<MapData, RawAggregateKey, u32>,
         rows: MappedArray<AggregateRow>,
+        targets: RemoteTargets,
         epochs: MappedArray<EpochRow>,
     ) -> Result<Self, MapError> {
         rows.each(|_, row| row.policy_epoch.store(0, Release));
@@ -54,12 +61,11 @@ impl Aggregates {
         }
         Ok(Aggregates {
             keys,
-            // The first ones are handed out first: what nobody uses need not be mapped.
-            free: (0..rows.len() as u32).rev().collect(),
+            spare: RestingRows::new(rows.len()),
             rows,
             epochs,
+            targets,
             used: BTreeMap::new(),
-            resting: VecDeque::new(),
         })
     }
 
@@ -69,19 +75,27 @@ impl Aggregates {
         &mut self,
         aggregate: &Aggregate,
         now: Instant,
-    ) -> Result<(), AggregateError> {
+    ) -> Result<(), DecisionError> {
         let key = RawAggregateKey::from(aggregate.key);
-        if let Some(row) = self.used.get(&key) {
-            self.write(*row, aggregate);
+        let (ring, remote) = self.hold_targets(aggregate, now)?;
+        if let Some(used) = self.used.get_mut(&key) {
+            let row = used.row;
+            let before = std::mem::replace(&mut used.remote, remote);
+            self.write(row, aggregate, &ring);
+            self.release_targets(before, now);
             return Ok(());
         }
-        let row = self.take_row(now).ok_or(AggregateError::NoRowFree)?;
-        self.write(row, aggregate);
+        let Some(row) = self.spare.take(now) else {
+            self.release_targets(remote, now);
+            return Err(DecisionError::NoRowFree);
+        };
+        self.write(row, aggregate, &ring);
         if let Err(error) = self.keys.insert(key, row, 0) {
-            self.resting.push_back((now, row));
-            return Err(AggregateError::Kernel(Box::new(error)));
+            self.spare.give_back(row, now);
+            self.release_targets(remote, now);
+            return Err(DecisionError::Kernel(Box::new(error)));
         }
-        self.used.insert(key, row);
+        self.used.insert(key, Used { row, remote });
         Ok(())
     }
 
@@ -90,20 +104,21 @@ impl Aggregates {
         &mut self,
         keys: &[AggregateKey],
         now: Instant,
-    ) -> Result<(), AggregateError> {
+    ) -> Result<(), DecisionError> {
         let mut outcome = Ok(());
         for key in keys {
             let key = RawAggregateKey::from(*key);
-            let Some(row) = self.used.remove(&key) else {
+            let Some(Used { row, remote }) = self.used.remove(&key) else {
                 continue;
             };
             if let Some(row) = self.rows.row(row) {
                 row.policy_epoch.store(0, Release);
             }
-            self.resting.push_back((now, row));
+            self.spare.give_back(row, now);
+            self.release_targets(remote, now);
             match self.keys.remove(&key) {
                 Err(error) if !is_absent(&error) => {
-                    outcome = Err(AggregateError::Kernel(Box::new(error)));
+                    outcome = Err(DecisionError::Kernel(Box::new(error)));
                 }
                 _ => {}
             }
@@ -118,19 +133,40 @@ impl Aggregates {
         }
     }
 
-    fn take_row(&mut self, now: Instant) -> Option<u32> {
-        while let Some((since, row)) = self.resting.front()
-            && now.duration_since(*since) >= ROW_REST
-        {
-            self.free.push(*row);
-            self.resting.pop_front();
+    /// The ring as the kernel reads it, and the rows of other hosts' targets that are held for it.
+    fn hold_targets(
+        &mut self,
+        aggregate: &Aggregate,
+        now: Instant,
+    ) -> Result<(Vec<u32>, Vec<RemoteTarget>), DecisionError> {
+        let mut held = Vec::new();
+        let mut ring = Vec::with_capacity(aggregate.ring.len());
+        for target in &aggregate.ring {
+            let place = match target {
+                Target::Here(endpoint) => endpoint.0,
+                Target::There(remote) => {
+                    let Some(row) = self.targets.hold(*remote, now) else {
+                        self.release_targets(held, now);
+                        return Err(DecisionError::NoRowFree);
+                    };
+                    held.push(*remote);
+                    REMOTE_TARGET | row
+                }
+            };
+            ring.push(place);
         }
-        self.free.pop()
+        Ok((ring, held))
+    }
+
+    fn release_targets(&mut self, targets: Vec<RemoteTarget>, now: Instant) {
+        for target in targets {
+            self.targets.release(target, now);
+        }
     }
 
     /// The row says nothing while it is written. A packet that reads it meanwhile gets the old
     /// target or the new one: the key, and so whom it may call, is the same.
-    fn write(&self, row: u32, aggregate: &Aggregate) {
+    fn write(&self, row: u32, aggregate: &Aggregate, ring: &[u32]) {
         let Some(row) = self.rows.row(row) else {
             return;
         };
@@ -140,17 +176,17 @@ impl Aggregates {
         row.service_epoch.store(aggregate.service_epoch.0, Relaxed);
         row.client.store(aggregate.client.0, Relaxed);
         row.turn.store(0, Relaxed);
-        for (place, target) in row.ring.iter().zip(&aggregate.ring) {
-            place.store(target.0, Relaxed);
+        for (place, target) in row.ring.iter().zip(ring) {
+            place.store(*target, Relaxed);
         }
-        let ring_len = aggregate.ring.len().min(row.ring.len()) as u32;
+        let ring_len = ring.len().min(row.ring.len()) as u32;
         row.ring_len.store(ring_len, Relaxed);
         row.policy_epoch.store(aggregate.policy_epoch.0, Release);
     }
 }
 
 /// `POLICY_EPOCH` is the first cell.
-fn cell_index(cell: EpochCell) -> u32 {
+pub(crate) fn cell_index(cell: EpochCell) -> u32 {
     match cell {
         EpochCell::Policy => 0,
         EpochCell::Service(cell) => 1 + cell,

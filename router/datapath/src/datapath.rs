@@ -1,7 +1,8 @@
 //! The kernel's half of the router, as one value: maps, programs and their pins.
 
+use crate::admissions::Admissions;
 use crate::adopt::AdoptError;
-use crate::aggregates::{AggregateError, Aggregates};
+use crate::aggregates::{Aggregates, DecisionError};
 use crate::attach::{self, AttachError, InstanceLinks, Role};
 use crate::connections;
 use crate::deletions::Deletions;
@@ -13,13 +14,15 @@ use crate::mapped_array::{MappedArray, Row};
 use crate::object::{
     self, DatapathConfig, FROM_PEER, FROM_ROUTER, OpenError, take_array, take_map,
 };
+use crate::peer_upcalls::PeerUpcalls;
 use crate::pins::{self, Pins};
 use crate::programs;
+use crate::remote_targets::RemoteTargets;
 use crate::supply::Supply;
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::programs::ProgramError;
-use margay_core::aggregate::{Aggregate, AggregateKey, Epoch, EpochCell};
+use margay_core::aggregate::{Admission, AdmissionKey, Aggregate, AggregateKey, Epoch, EpochCell};
 use margay_core::drop_reason::DropReason;
 use margay_core::id::{EndpointIndex, InstanceId, LocationIndex, SlotIndex};
 use margay_core::moment::Moment;
@@ -47,6 +50,8 @@ pub struct Datapath {
     flows: FlowMaps,
     supply: Supply,
     aggregates: Aggregates,
+    admissions: Admissions,
+    peer_upcalls: PeerUpcalls,
     locations: Locations,
     endpoints: Endpoints,
     drops: PerCpuArray<MapData, u64>,
@@ -70,9 +75,14 @@ impl Datapath {
         let aggregates = Aggregates::emptied(
             typed(ebpf, "aggregates")?,
             mapped(ebpf, "aggregate_rows")?,
+            RemoteTargets::new(mapped(ebpf, "remote_targets")?),
             mapped(ebpf, "epochs")?,
         );
         let aggregates = aggregates.map_err(|source| unusable("aggregates", source))?;
+        let admissions =
+            Admissions::emptied(typed(ebpf, "admissions")?, mapped(ebpf, "admission_rows")?);
+        let admissions = admissions.map_err(|source| unusable("admissions", source))?;
+        let peer_upcalls = PeerUpcalls::new(mapped(ebpf, "peer_upcalls")?);
         programs::wait_for_running();
         supply.begin();
         let locations = Locations::new(
@@ -93,6 +103,8 @@ impl Datapath {
             flows,
             supply,
             aggregates,
+            admissions,
+            peer_upcalls,
             locations,
             endpoints,
             drops,
@@ -211,14 +223,26 @@ impl Datapath {
 
     /// Has the kernel open further flows by a decision. A new one costs a system call, to renew one
     /// costs none.
-    pub fn open_aggregate(&mut self, aggregate: &Aggregate) -> Result<(), AggregateError> {
+    pub fn open_aggregate(&mut self, aggregate: &Aggregate) -> Result<(), DecisionError> {
         self.aggregates.open(aggregate, Instant::now())
     }
 
     /// Has the kernel hand first packets up again; one that is not there is success. Costs a system
     /// call each.
-    pub fn close_aggregates(&mut self, keys: &[AggregateKey]) -> Result<(), AggregateError> {
+    pub fn close_aggregates(&mut self, keys: &[AggregateKey]) -> Result<(), DecisionError> {
         self.aggregates.close(keys, Instant::now())
+    }
+
+    /// Has the kernel open further flows of another host's client. A new admission costs a system call,
+    /// to renew one costs none.
+    pub fn open_admission(&mut self, admission: &Admission) -> Result<(), DecisionError> {
+        self.admissions.open(admission, Instant::now())
+    }
+
+    /// Has the kernel hand such clients' first packets up again; one that is not there is success.
+    /// Costs a system call each.
+    pub fn close_admissions(&mut self, keys: &[AdmissionKey]) -> Result<(), DecisionError> {
+        self.admissions.close(keys, Instant::now())
     }
 
     /// Ends every decision of this cell's earlier epochs, by one atomic store.
@@ -260,6 +284,21 @@ impl Datapath {
     /// Returns one upcall credit: the router is done with one packet of this endpoint.
     pub fn upcall_done(&self, endpoint: EndpointIndex) {
         self.endpoints.upcall_done(endpoint);
+    }
+
+    /// Returns one credit of other hosts' first packets.
+    pub fn peer_upcall_done(&self) {
+        self.peer_upcalls.done();
+    }
+
+    /// How many first packets of other hosts the kernel handed up, ever.
+    pub fn peer_upcalls_sent(&self) -> u64 {
+        self.peer_upcalls.sent()
+    }
+
+    /// Returns all of them; for when none can be waiting.
+    pub fn peer_upcalls_reset(&self) {
+        self.peer_upcalls.reset();
     }
 
     /// Returns all upcall credits; for when no packet of this endpoint can be waiting.

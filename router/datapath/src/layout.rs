@@ -2,14 +2,14 @@
 
 use crate::mapped_array::Row;
 use margay_core::address::Ipv4Block;
-use margay_core::aggregate::AggregateKey;
+use margay_core::aggregate::{AdmissionKey, AggregateKey, RemoteTarget};
 use margay_core::flow_key::{FlowKey, Protocol};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
 /// `LAYOUT_VERSION` of `bpf/layout.h`.
-pub(crate) const LAYOUT_VERSION: u32 = 6;
+pub(crate) const LAYOUT_VERSION: u32 = 7;
 
 /// `SLOT_FORWARD`: client to server.
 pub(crate) const SLOT_FORWARD: u32 = 1 << 0;
@@ -216,6 +216,70 @@ pub(crate) struct AggregateRow {
     pub(crate) ring: [AtomicU32; RING_MAX],
 }
 
+/// `REMOTE_TARGET`: another host serves; the rest is the index of a row of targets there.
+pub(crate) const REMOTE_TARGET: u32 = 1 << 31;
+
+/// `struct remote_target`: a target on another host.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct RemoteTargetRow {
+    called: [AtomicU64; 2],
+    instance: AtomicU64,
+    location: AtomicU32,
+    zero: AtomicU32,
+}
+
+impl RemoteTargetRow {
+    pub(crate) fn write(&self, target: RemoteTarget) {
+        store_all(&self.called, words(mapped_octets(target.address)));
+        self.instance.store(target.instance.0, Relaxed);
+        self.location.store(target.location.0, Relaxed);
+    }
+}
+
+/// `struct admission_key` as five words in memory order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
+pub(crate) struct RawAdmissionKey([u64; 5]);
+
+// SAFETY: five integers without padding.
+unsafe impl aya::Pod for RawAdmissionKey {}
+
+impl From<AdmissionKey> for RawAdmissionKey {
+    fn from(key: AdmissionKey) -> Self {
+        let mut bytes = [0; 40];
+        bytes[..16].copy_from_slice(&mapped_octets(key.client));
+        bytes[16..32].copy_from_slice(&mapped_octets(key.server.ip()));
+        bytes[32..34].copy_from_slice(&key.server.port().to_be_bytes());
+        bytes[34] = protocol_number(key.protocol, key.client.is_ipv4());
+        RawAdmissionKey(words(bytes))
+    }
+}
+
+/// `struct admission`: that another host need not ask for further flows of a client of its.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct AdmissionRow {
+    pub(crate) policy_epoch: AtomicU32,
+    pub(crate) server_epoch: AtomicU32,
+    pub(crate) server_cell: AtomicU32,
+    pub(crate) endpoint: AtomicU32,
+    pub(crate) client: AtomicU64,
+    pub(crate) server: AtomicU64,
+    pub(crate) from: AtomicU32,
+    zero: AtomicU32,
+}
+
+/// `struct peer_upcalls`: first packets of other hosts that were handed up.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct PeerUpcalls {
+    pub(crate) sent: AtomicU64,
+    zero_sent: [AtomicU64; 7],
+    pub(crate) done: AtomicU64,
+    zero_done: [AtomicU64; 7],
+}
+
 /// `struct epoch`: the present number of an epoch.
 #[derive(Debug)]
 #[repr(C)]
@@ -329,6 +393,10 @@ const _: () = assert!(size_of::<Slot>() == 128 && std::mem::offset_of!(Slot, del
 const _: () = assert!(size_of::<SupplyRow>() == 128 + 4 * SUPPLY_MAX);
 const _: () = assert!(size_of::<AggregateRow>() == 64 + 4 * RING_MAX);
 const _: () = assert!(size_of::<RawAggregateKey>() == 24 && size_of::<EpochCell>() == 8);
+const _: () = assert!(size_of::<RemoteTargetRow>() == 32);
+const _: () = assert!(size_of::<RawAdmissionKey>() == 40 && size_of::<AdmissionRow>() == 40);
+const _: () =
+    assert!(size_of::<PeerUpcalls>() == 128 && std::mem::offset_of!(PeerUpcalls, done) == 64);
 const _: () = assert!(size_of::<LocationCell>() == 8 && size_of::<LocationRow>() == 48);
 const _: () = assert!(
     size_of::<Endpoint>() == 192
@@ -342,6 +410,12 @@ unsafe impl Row for Slot {}
 unsafe impl Row for SupplyRow {}
 // SAFETY: as above.
 unsafe impl Row for AggregateRow {}
+// SAFETY: as above.
+unsafe impl Row for RemoteTargetRow {}
+// SAFETY: as above.
+unsafe impl Row for AdmissionRow {}
+// SAFETY: as above.
+unsafe impl Row for PeerUpcalls {}
 // SAFETY: as above.
 unsafe impl Row for EpochCell {}
 // SAFETY: as above.

@@ -28,12 +28,16 @@ pub mod pins;
 pub mod requirements;
 pub mod tap;
 
+mod admissions;
 mod connections;
 mod deletions;
 mod drop_counters;
 mod layout;
 mod mapped_array;
+mod peer_upcalls;
 mod programs;
+mod remote_targets;
+mod resting_rows;
 mod slots;
 mod supply;
 mod sysctl;

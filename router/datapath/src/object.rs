@@ -2,8 +2,9 @@
 
 use crate::growth;
 use crate::layout::{
-    AggregateRow, EPOCH_CELLS, Endpoint, EpochCell, FRAGMENT_BYTES, FRAGMENT_KEY_BYTES,
-    LAYOUT_VERSION, LocationCell, LocationRow, RawAggregateKey, RawKey, Slot, SupplyRow, raw_block,
+    AdmissionRow, AggregateRow, EPOCH_CELLS, Endpoint, EpochCell, FRAGMENT_BYTES,
+    FRAGMENT_KEY_BYTES, LAYOUT_VERSION, LocationCell, LocationRow, PeerUpcalls, RawAdmissionKey,
+    RawAggregateKey, RawKey, RemoteTargetRow, Slot, SupplyRow, raw_block,
 };
 use crate::pins::{MapShape, PinError, Pins, VERSION_MAP};
 use crate::tap::TAP_QUEUE_FRAMES;
@@ -11,7 +12,7 @@ use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use margay_core::address::Ipv4Block;
-use margay_core::aggregate::AGGREGATES_MAX;
+use margay_core::aggregate::{ADMISSIONS_MAX, AGGREGATES_MAX};
 use std::io;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,16 @@ const AGGREGATES: u32 = AGGREGATES_MAX as u32;
 
 /// Rows of aggregates: a row that was in use rests while another takes its place.
 const AGGREGATE_ROWS: u32 = 2 * AGGREGATES;
+
+/// Rows of targets on other hosts, which aggregates share: of as many instances as a client ever calls
+/// by many aggregates, and as many that rest.
+const REMOTE_TARGETS: u32 = AGGREGATE_ROWS;
+
+/// Entries of the table of admissions.
+const ADMISSIONS: u32 = ADMISSIONS_MAX as u32;
+
+/// Rows of admissions, likewise.
+const ADMISSION_ROWS: u32 = 2 * ADMISSIONS;
 
 /// What a data path is made of; must stay the same while it is pinned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +155,7 @@ pub enum OpenError {
 }
 
 /// Every pinned map but that of the version.
-pub(crate) fn shapes(config: &DatapathConfig) -> [MapShape; 12] {
+pub(crate) fn shapes(config: &DatapathConfig) -> [MapShape; 16] {
     let shape = |name, key_bytes, value_bytes, entries| MapShape {
         name,
         key_bytes,
@@ -186,6 +197,20 @@ pub(crate) fn shapes(config: &DatapathConfig) -> [MapShape; 12] {
             size_of::<AggregateRow>(),
             AGGREGATE_ROWS,
         ),
+        shape(
+            "remote_targets",
+            4,
+            size_of::<RemoteTargetRow>(),
+            REMOTE_TARGETS,
+        ),
+        shape("admissions", size_of::<RawAdmissionKey>(), 4, ADMISSIONS),
+        shape(
+            "admission_rows",
+            4,
+            size_of::<AdmissionRow>(),
+            ADMISSION_ROWS,
+        ),
+        shape("peer_upcalls", 4, size_of::<PeerUpcalls>(), 1),
         shape("epochs", 4, size_of::<EpochCell>(), EPOCH_CELLS),
         shape("drops", 4, 8, crate::drop_counters::KERNEL_REASONS_MAX),
     ]

@@ -6,7 +6,8 @@
 //!  | header      | to, from, type      |
 //! ```
 //! The kernel writes the sender's endpoint into the Ethernet source (`02:01` and the index, big
-//! endian); a packet that core made names the endpoint that shall get it (`02:02` and the index).
+//! endian); a packet that core made names the endpoint that shall get it (`02:02` and the index). Of
+//! another host's packet the kernel writes that host's location (`02:03` and the index, or 0).
 
 mod device;
 
@@ -14,8 +15,8 @@ pub use device::create_tap;
 
 pub use device::TAP_QUEUE_FRAMES;
 use margay_core::drop_reason::DropReason;
-use margay_core::id::EndpointIndex;
-use margay_core::port::Frame;
+use margay_core::id::{EndpointIndex, LocationIndex};
+use margay_core::port::{Frame, Input};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::net::if_::if_nametoindex;
 use std::fs::File;
@@ -40,6 +41,9 @@ const UPCALL_TAG: [u8; 2] = [0x02, 0x01];
 
 /// First bytes of the source address of a frame that core made.
 const INJECT_TAG: [u8; 2] = [0x02, 0x02];
+
+/// First bytes of the source address of another host's frame that the kernel hands up.
+const PEER_TAG: [u8; 2] = [0x02, 0x03];
 
 /// Buffers kept for later frames: as many as a busy router has in its hands at once.
 const POOL_BUFFERS_MAX: usize = 256;
@@ -94,6 +98,25 @@ pub struct TapDrops {
     pub drained: u64,
 }
 
+/// Who sent a frame that the kernel hands up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// An instance of this host.
+    Endpoint(EndpointIndex),
+    /// The host at this location, or one that the kernel does not know.
+    Peer(Option<LocationIndex>),
+}
+
+impl Sender {
+    /// What core is told.
+    pub fn upcall(self, frame: Frame) -> Input {
+        match self {
+            Sender::Endpoint(endpoint) => Input::Upcall { endpoint, frame },
+            Sender::Peer(from) => Input::PeerUpcall { from, frame },
+        }
+    }
+}
+
 /// The router's end of the upcall TAP.
 #[derive(Debug)]
 pub struct UpcallTap {
@@ -145,13 +168,13 @@ impl UpcallTap {
     ///
     /// A frame that is none of ours is counted and passed over. After a queue's length of those
     /// the answer is `None` too: poll the descriptor level-triggered.
-    pub fn read(&mut self) -> io::Result<Option<(EndpointIndex, Frame)>> {
+    pub fn read(&mut self) -> io::Result<Option<(Sender, Frame)>> {
         for _ in 0..TAP_QUEUE_FRAMES {
             let Some(length) = self.receive()? else {
                 return Ok(None);
             };
             match sender(&self.scratch[..length]) {
-                Ok(endpoint) => return Ok(Some((endpoint, self.take_frame(length)))),
+                Ok(sender) => return Ok(Some((sender, self.take_frame(length)))),
                 Err(DropReason::Truncated) => self.drops.truncated += 1,
                 Err(_) => self.drops.unknown_endpoint += 1,
             }
@@ -176,6 +199,24 @@ impl UpcallTap {
 
     /// Sends an IP packet with complete checksums into the kernel, for `endpoint` to receive.
     pub fn inject(&mut self, endpoint: EndpointIndex, packet: &[u8]) -> io::Result<()> {
+        let length = self.write_frame(INJECT_TAG, endpoint, packet)?;
+        send(&mut self.device, &self.scratch[..length])
+    }
+
+    /// The frame as which the kernel would hand up an IP packet with complete checksums that the
+    /// instance at `endpoint` sent.
+    pub fn as_handed_up(&mut self, endpoint: EndpointIndex, packet: &[u8]) -> io::Result<Frame> {
+        let length = self.write_frame(UPCALL_TAG, endpoint, packet)?;
+        Ok(self.take_frame(length))
+    }
+
+    /// Writes a frame around an IP packet into `scratch` and answers its length.
+    fn write_frame(
+        &mut self,
+        tag: [u8; 2],
+        endpoint: EndpointIndex,
+        packet: &[u8],
+    ) -> io::Result<usize> {
         let ethernet_type = ethernet_type(packet)?;
         let length = PACKET_START + packet.len();
         let Some(frame) = self.scratch.get_mut(..length) else {
@@ -184,11 +225,11 @@ impl UpcallTap {
         let (vnet_header, ethernet) = frame.split_at_mut(VNET_HEADER_BYTES);
         vnet_header.fill(0);
         ethernet[0..6].copy_from_slice(&self.mac);
-        ethernet[6..8].copy_from_slice(&INJECT_TAG);
+        ethernet[6..8].copy_from_slice(&tag);
         ethernet[8..12].copy_from_slice(&endpoint.0.to_be_bytes());
         ethernet[12..14].copy_from_slice(&ethernet_type.to_be_bytes());
         ethernet[14..].copy_from_slice(packet);
-        send(&mut self.device, frame)
+        Ok(length)
     }
 
     /// Throws away what is queued now, and answers how many frames that were.
@@ -237,15 +278,19 @@ impl AsRawFd for UpcallTap {
     }
 }
 
-/// Reads the endpoint that the kernel wrote into the frame's source address.
-fn sender(frame: &[u8]) -> Result<EndpointIndex, DropReason> {
+/// Reads whom the kernel wrote into the frame's source address.
+fn sender(frame: &[u8]) -> Result<Sender, DropReason> {
     if frame.len() <= PACKET_START {
         return Err(DropReason::Truncated);
     }
-    match frame[VNET_HEADER_BYTES + 6..VNET_HEADER_BYTES + 12] {
-        [tag0, tag1, i3, i2, i1, i0] if [tag0, tag1] == UPCALL_TAG => {
-            Ok(EndpointIndex(u32::from_be_bytes([i3, i2, i1, i0])))
-        }
+    let source = &frame[VNET_HEADER_BYTES + 6..VNET_HEADER_BYTES + 12];
+    let &[tag0, tag1, i3, i2, i1, i0] = source else {
+        return Err(DropReason::Truncated);
+    };
+    match ([tag0, tag1], u32::from_be_bytes([i3, i2, i1, i0])) {
+        (UPCALL_TAG, index) => Ok(Sender::Endpoint(EndpointIndex(index))),
+        (PEER_TAG, 0) => Ok(Sender::Peer(None)),
+        (PEER_TAG, index) => Ok(Sender::Peer(Some(LocationIndex(index)))),
         _ => Err(DropReason::UnknownEndpoint),
     }
 }

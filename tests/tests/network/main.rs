@@ -6,6 +6,7 @@
 )]
 
 mod admission;
+mod aggregates;
 mod flows;
 mod site;
 mod sites;

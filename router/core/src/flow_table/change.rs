@@ -28,6 +28,8 @@ pub enum FlowEnd {
     Forbidden,
     /// The kernel did not take its entries.
     KernelRefused,
+    /// The kernel opened it, and its server's host did not let it in: it was asked for anew.
+    Unadmitted,
 }
 
 impl FlowEnd {
@@ -48,6 +50,7 @@ impl FlowEnd {
             FlowEnd::NetworkGone => "network_gone",
             FlowEnd::Forbidden => "forbidden",
             FlowEnd::KernelRefused => "kernel_refused",
+            FlowEnd::Unadmitted => "unadmitted",
         }
     }
 }

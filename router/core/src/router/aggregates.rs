@@ -1,12 +1,13 @@
 //! Which decisions the kernel may repeat by itself, and when they end.
 
 use super::Router;
+use super::aged::AgedMap;
 use super::instances::Network;
 use super::services::Service;
 use crate::aggregate::{
-    AGGREGATES_MAX, Aggregate, AggregateKey, Epoch, EpochCell, RING_MAX, SERVICE_CELLS,
+    AGGREGATES_MAX, Aggregate, AggregateKey, Epoch, EpochCell, RING_MAX, SERVICE_CELLS, Target,
 };
-use crate::balance::Balancer;
+use crate::balance::{Balancer, mix};
 use crate::choice::Choice;
 use crate::flow_table::{FlowInput, OpenRequest};
 use crate::id::{EndpointIndex, InstanceId, SlotIndex};
@@ -19,12 +20,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The decisions that are in force, and the epochs by which they end.
 #[derive(Debug)]
 pub(super) struct Aggregates {
-    /// By key, with the number that tells its age.
-    open: BTreeMap<AggregateKey, u64>,
-    ages: BTreeMap<u64, AggregateKey>,
-    next_age: u64,
+    open: AgedMap<AggregateKey, ()>,
     policy: Epoch,
-    /// Those of services that changed.
+    /// Those of services and admitted instances that changed.
     services: BTreeMap<u32, Epoch>,
     /// Cells in whose present epoch something was decided.
     decided: BTreeSet<EpochCell>,
@@ -35,9 +33,7 @@ pub(super) struct Aggregates {
 impl Aggregates {
     pub(super) fn new() -> Self {
         Aggregates {
-            open: BTreeMap::new(),
-            ages: BTreeMap::new(),
-            next_age: 0,
+            open: AgedMap::new(AGGREGATES_MAX),
             policy: Epoch::FIRST,
             services: BTreeMap::new(),
             decided: BTreeSet::new(),
@@ -45,7 +41,7 @@ impl Aggregates {
         }
     }
 
-    fn epoch(&self, cell: EpochCell) -> Epoch {
+    pub(super) fn epoch(&self, cell: EpochCell) -> Epoch {
         match cell {
             EpochCell::Policy => self.policy,
             EpochCell::Service(cell) => self.services.get(&cell).copied().unwrap_or(Epoch::FIRST),
@@ -64,33 +60,10 @@ impl Aggregates {
         Some(next)
     }
 
-    /// Notes a decision, as the youngest; the one that must make room for it.
-    fn put(&mut self, key: AggregateKey) -> Option<AggregateKey> {
-        self.next_age += 1;
-        if let Some(before) = self.open.insert(key, self.next_age) {
-            self.ages.remove(&before);
-        }
-        self.ages.insert(self.next_age, key);
-        if self.open.len() <= AGGREGATES_MAX {
-            return None;
-        }
-        let (_, oldest) = self.ages.pop_first()?;
-        self.open.remove(&oldest);
-        Some(oldest)
-    }
-
-    /// Forgets the decisions for one client.
-    fn remove_of(&mut self, client: EndpointIndex) -> Vec<AggregateKey> {
-        let from = |key: &AggregateKey| key.client == client;
-        let lowest = AggregateKey::lowest(client);
-        let keys = self.open.range(lowest..).map(|(key, _)| *key);
-        let keys: Vec<_> = keys.take_while(from).collect();
-        for key in &keys {
-            if let Some(age) = self.open.remove(key) {
-                self.ages.remove(&age);
-            }
-        }
-        keys
+    /// Notes that something was decided in the present epochs of these cells; the first of which is
+    /// the policy's.
+    pub(super) fn decide_under(&mut self, cell: EpochCell) {
+        self.decided.extend([EpochCell::Policy, cell]);
     }
 }
 
@@ -118,16 +91,15 @@ impl Router {
             // Its source is rewritten: each such flow is core's own.
             Choice::Itself(_) | Choice::Aggregate | Choice::Adopted => return,
         };
-        let endpoint = |id: &InstanceId| Some(self.instances.get(id)?.network?.endpoint);
-        let ring: Vec<_> = ring.iter().filter_map(endpoint).collect();
-        if ring.is_empty() {
-            return;
-        }
         let key = AggregateKey::covering(network.endpoint, request.key);
-        self.aggregates
-            .decided
-            .extend([EpochCell::Policy, service_cell]);
-        let evicted = self.aggregates.put(key);
+        // The shares are those of all or of nobody: while a host has admitted the client not, core
+        // decides each flow.
+        let ring: Option<Vec<_>> = ring.iter().map(|id| self.target_of(key, *id)).collect();
+        let Some(ring) = ring.filter(|ring| !ring.is_empty()) else {
+            return;
+        };
+        self.aggregates.decide_under(service_cell);
+        let evicted = self.aggregates.open.insert(key, ());
         self.close_aggregates(evicted.into_iter().collect());
         self.outputs.push_back(Output::OpenAggregate(Aggregate {
             key,
@@ -139,6 +111,15 @@ impl Router {
         }));
         self.flows.look_at_supply(now);
         self.drain_flows();
+    }
+
+    /// An instance as a target of an aggregate, unless it is of another host that has to be asked for
+    /// each flow.
+    fn target_of(&self, key: AggregateKey, id: InstanceId) -> Option<Target> {
+        match self.instances.get(&id) {
+            Some(instance) => Some(Target::Here(instance.network?.endpoint)),
+            None => self.granted_target(key, id).map(Target::There),
+        }
     }
 
     /// Where the client is attached, and what it calls.
@@ -160,6 +141,11 @@ impl Router {
         }
     }
 
+    /// Has other hosts ask for every flow to this instance: it may take flows no more.
+    pub(super) fn server_changed(&mut self, id: InstanceId) {
+        self.raise(cell_of_instance(id));
+    }
+
     /// Has every flow decided anew whose server depends on loads.
     pub(super) fn loads_changed(&mut self) {
         for cell in std::mem::take(&mut self.aggregates.by_load) {
@@ -169,8 +155,11 @@ impl Router {
 
     /// Has every flow of whoever is attached here decided one by one.
     pub(super) fn client_changed(&mut self, endpoint: EndpointIndex) {
-        let keys = self.aggregates.remove_of(endpoint);
-        self.close_aggregates(keys);
+        let of_client = |key: &AggregateKey| key.client == endpoint;
+        let lowest = AggregateKey::lowest(endpoint);
+        let taken = self.aggregates.open.take_from(lowest.., of_client);
+        self.close_aggregates(taken.into_iter().map(|(key, ())| key).collect());
+        self.grants.forget_client(endpoint);
     }
 
     fn raise(&mut self, cell: EpochCell) {
@@ -203,17 +192,27 @@ impl Router {
             self.note_load(server, now);
         }
         for client in clients {
-            let network = self
-                .instances
-                .get(&client)
-                .and_then(|client| client.network);
-            if let Some(network) = network.filter(|_| self.flows.is_near_limit(client)) {
-                self.client_changed(network.endpoint);
+            if !self.flows.is_near_limit(client) {
+                continue;
+            }
+            match self.instances.get(&client) {
+                Some(instance) => {
+                    if let Some(network) = instance.network {
+                        self.client_changed(network.endpoint);
+                    }
+                }
+                None => self.end_admissions_of(client),
             }
         }
         self.flows.refill(now);
         self.drain_flows();
         self.decide_counted(now);
+    }
+
+    /// Has every flow read at once that the kernel opened.
+    pub(super) fn flows_wanted(&mut self) {
+        self.flows.want_every_flow();
+        self.drain_flows();
     }
 
     /// Enters the flows that the kernel opened, except those that have ended or that would not be
@@ -237,6 +236,7 @@ impl Router {
         self.drain_flows();
         self.judge(now);
         self.translate_waiting(now);
+        self.ask_for_waiting(now);
     }
 
     /// Goes on with flows that began in the entries of others that were over: the kernel opened them
@@ -256,6 +256,12 @@ impl Router {
 fn cell_of(service: ServiceId) -> EpochCell {
     let [.., a, b, c, d] = *service.as_bytes();
     EpochCell::Service(u32::from_be_bytes([a, b, c, d]) % SERVICE_CELLS)
+}
+
+/// The cell that says when the admissions to an instance end.
+pub(super) fn cell_of_instance(id: InstanceId) -> EpochCell {
+    let cell = mix(id.0) % u64::from(SERVICE_CELLS);
+    EpochCell::Service(cell as u32)
 }
 
 /// Targets in the shares of the balancer, each share spread over the ring; whoever's turn it is

@@ -106,6 +106,14 @@ impl<'a> Server<'a> {
         }
     }
 
+    /// Whether `addr` is one of its addresses.
+    pub(super) fn holds(self, addr: IpAddr) -> bool {
+        match self {
+            Server::Here(instance) => instance.holds(addr),
+            Server::There(remote, _) => Router::holds_remotely(remote, addr),
+        }
+    }
+
     fn party(self) -> Option<Party> {
         match self {
             Server::Here(instance) => instance.party(),
@@ -173,7 +181,7 @@ impl Router {
         witness.passed(Point::Rule(service, rule));
         leads_to_instances(&rule.rule.action)?;
         let id = caller.plan.instance;
-        let chosen = self.target(id, called.instance, service, draw);
+        let chosen = self.target(id, called.instance, None, service, draw);
         let (server, choice) = chosen.ok_or(DropReason::NoInstance)?;
         witness.passed(Point::Server(server, choice));
         Ok(OpenRequest {
@@ -218,23 +226,35 @@ impl Router {
             turn: service.turn.get(),
             random: draws.server,
         };
-        let chosen = self.target(request.client, request.called, service, draw);
+        // Who is asked is whom the last router has chosen among all: to choose again would bring other
+        // shares, and half of the flows back to where they came from.
+        let meant = self.identities.find(key.destination.ip());
+        let meant = meant.filter(|holder| holder.automaton == *to);
+        let meant = meant.and_then(|holder| holder.instance);
+        let chosen = self.target(request.client, request.called, meant, service, draw);
         chosen.ok_or(DropReason::NoInstance)
     }
 
     /// The called instance if it takes flows, else the balancer's choice among its siblings; of a
-    /// service that was called itself, the balancer's choice.
+    /// service that was called itself, the balancer's choice. An instance of this host that another
+    /// router `meant` by its own balancer stands for the choice.
     ///
     /// Strict callers accept no sibling: theirs serves them until its program is told to stop.
     fn target(
         &self,
         caller: InstanceId,
         called: Option<InstanceId>,
+        meant: Option<InstanceId>,
         service: &Service,
         draw: Draw,
     ) -> Option<(Server<'_>, Choice)> {
+        let here = |server: &Server<'_>| matches!(server, Server::Here(_));
+        let balanced = || {
+            let meant = meant.and_then(|id| self.taking_flows(id)).filter(here);
+            meant.or_else(|| self.balanced(caller, service, draw))
+        };
         let Some(called) = called else {
-            let server = self.balanced(caller, service, draw)?;
+            let server = balanced()?;
             return Some((server, Choice::Balanced));
         };
         if let Some(server) = self.taking_flows(called) {
@@ -245,7 +265,7 @@ impl Router {
             let serves = instance.life.serves() && instance.network.is_some();
             return serves.then_some((Server::Here(instance), Choice::Called));
         }
-        let server = self.balanced(caller, service, draw)?;
+        let server = balanced()?;
         let absence = match self.instances.get(&called) {
             Some(instance) => instance.absence(),
             None if self.peers.instance(called).is_some() => Absence::NotReady,

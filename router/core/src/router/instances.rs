@@ -231,6 +231,7 @@ impl Router {
         if let Some(network) = instance.network.take() {
             self.client_changed(network.endpoint);
             self.service_changed(&service);
+            self.server_changed(id);
             self.flow_input(FlowInput::NetworkGone(id), now);
             self.endpoints.remove(&network.endpoint);
             self.outputs.push_back(Output::SetLocation {
@@ -309,6 +310,7 @@ impl Router {
                     }
                     let service = plan.name.automaton.clone();
                     self.service_changed(&service);
+                    self.server_changed(id);
                     self.names.changed(&service);
                     ready_changed = true;
                     continue;

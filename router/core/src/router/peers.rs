@@ -30,6 +30,8 @@ struct Peer {
     path: Option<Path>,
     /// Whether new flows may go there.
     up: bool,
+    /// Whether it is gone with all that ran on it.
+    lost: bool,
     instances: BTreeSet<InstanceId>,
 }
 
@@ -83,6 +85,11 @@ impl Peers {
     /// Whether a link to a host stands, and new flows may go there.
     pub(super) fn is_up(&self, host: &HostId) -> bool {
         self.hosts.get(host).is_some_and(|peer| peer.up)
+    }
+
+    /// Whether a host is gone with all that ran on it.
+    pub(super) fn is_lost(&self, host: &HostId) -> bool {
+        self.hosts.get(host).is_some_and(|peer| peer.lost)
     }
 
     /// A remote instance's side of a flow, wherever its host says that it is.
@@ -174,6 +181,7 @@ impl Peer {
             location,
             path: None,
             up: false,
+            lost: false,
             instances: BTreeSet::new(),
         }
     }
@@ -223,6 +231,7 @@ impl Router {
         let location = peer.location;
         let is_new_path = peer.path.replace(path) != Some(path);
         let was_up = std::mem::replace(&mut peer.up, true);
+        peer.lost = false;
         if is_new_path {
             let way = Way::Peer(path);
             self.outputs
@@ -257,14 +266,19 @@ impl Router {
         let peer = self.peers.hosts.get_mut(&host);
         if peer.is_some_and(|peer| std::mem::replace(&mut peer.up, false)) {
             self.served_changed(&host);
+            self.grants.forget_host(&host);
             self.decide_pending_anew(&host, now);
         }
     }
 
     fn peer_lost(&mut self, host: HostId, now: Moment) {
         self.peer_down(host, now);
-        let peer = self.peers.hosts.get(&host);
-        for instance in peer.map(|peer| peer.instances.clone()).unwrap_or_default() {
+        let Some(peer) = self.peers.hosts.get_mut(&host) else {
+            return;
+        };
+        peer.lost = true;
+        for instance in peer.instances.clone() {
+            self.end_admissions_of(instance);
             self.flow_input(FlowInput::NetworkGone(instance), now);
         }
     }
@@ -272,6 +286,14 @@ impl Router {
     fn remote_instance(&mut self, remote: Arc<RemoteInstance>, now: Moment) {
         let (id, automaton) = (remote.instance, remote.name.automaton.clone());
         self.identities.hold_remote(&remote);
+        if self
+            .peers
+            .instance(id)
+            .is_some_and(|it| it.host != remote.host)
+        {
+            // What it was admitted to is for packets of the host that it left.
+            self.end_admissions_of(id);
+        }
         let before = self.peers.enter(Arc::clone(&remote));
         // Who is behind a gateway may be called before a link to its host stands.
         if remote.via.is_some() || remote.known == Known::Called {
@@ -295,6 +317,7 @@ impl Router {
     }
 
     fn remote_instance_gone(&mut self, id: InstanceId, now: Moment) {
+        self.end_admissions_of(id);
         if let Some(remote) = self.peers.leave(id) {
             self.identities.bury_remote(&remote, now);
             self.service_changed(&remote.name.automaton);

@@ -125,7 +125,9 @@ impl Router {
         }
         if let Some(remote) = self.peers.instance(side.instance) {
             let party = self.peers.party(side.instance, &remote.host);
-            return party == Some(side) && Router::holds_remotely(remote, addr);
+            return !self.peers.is_lost(&remote.host)
+                && party == Some(side)
+                && Router::holds_remotely(remote, addr);
         }
         self.peers.may_be(side)
     }

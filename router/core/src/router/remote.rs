@@ -9,17 +9,32 @@
 //! The first packet goes by service ID, through as many routers as it takes; all later ones go
 //! direct. Each frame may be lost: the client's router asks again, with the same attempt, and gets
 //! the same answer.
+//!
+//! Where the server's router accepts all flows of a client, both kernels open the further ones, and a
+//! first packet that nothing admits any more comes back:
+//!
+//! ```text
+//!  client's kernel                                 server's kernel
+//!    first packet ────────────────────────────────▶ opens its entries, by an admission
+//!                                                   or hands it up
+//!  client's router                                 server's router
+//!    asks as above ◀───────────────── Unadmitted ── decides nothing
+//! ```
 
 mod accepting;
+mod admitting;
 mod agreed;
 mod asking;
+mod granted;
 mod recent;
 mod requests;
 
 #[cfg(test)]
 pub(super) use accepting::ACCEPTED_PER_HOST_MAX;
 pub(super) use accepting::Accepted;
+pub(super) use admitting::Admissions;
 pub(super) use asking::{PENDING_MAX, PENDING_PER_INSTANCE_MAX, Pending};
+pub(super) use granted::Grants;
 pub(super) use recent::Recent;
 pub use requests::Requests;
 
@@ -76,6 +91,10 @@ impl Router {
                 self.outputs.push_back(output);
                 Ok(())
             }
+            FrameKind::Unadmitted {
+                packet,
+                policy_epoch,
+            } => self.unadmitted(from, packet, policy_epoch, now),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The Router in a world that does as it is told.
 
+mod admissions;
 mod aggregates;
 mod balancing;
 mod between_hosts;
@@ -20,6 +21,7 @@ mod seeking;
 mod targets;
 mod telling;
 mod trusting;
+mod two_hosts;
 mod unchosen;
 mod universal;
 mod upcalls;

@@ -106,6 +106,7 @@ impl Router {
             instance.trust.eject(now);
             let service = instance.plan.name.automaton.clone();
             self.service_changed(&service);
+            self.server_changed(id);
             self.names.changed(&service);
             self.schedule(id);
         }

@@ -94,7 +94,10 @@ fn tcp_packet(payload: usize) -> Vec<u8> {
 const SUPER_PACKET_HEADER: [u8; 10] = [1, 1, 54, 0, 60, 5, 34, 0, 16, 0];
 
 fn read_one(tap: &mut UpcallTap) -> (EndpointIndex, Frame) {
-    wait_for("an upcall", || tap.read().unwrap())
+    match wait_for("an upcall", || tap.read().unwrap()) {
+        (Sender::Endpoint(endpoint), frame) => (endpoint, frame),
+        (other, _) => panic!("{other:?} is no instance"),
+    }
 }
 
 /// A UDP packet of `payload` bytes whose checksum is left to be done.

@@ -4,7 +4,7 @@ use super::frames::{
     TcpFlags, every_kind_of_key, frame, tcp_frame, tcp_key, udp_key, with_destination,
 };
 use super::lab::{CLIENT, Lab, SERVER, Verdict, addresses, in_own_namespaces};
-use margay_core::aggregate::{Aggregate, AggregateKey, Epoch, EpochCell};
+use margay_core::aggregate::{Aggregate, AggregateKey, Epoch, EpochCell, Target};
 use margay_core::flow_key::{FlowKey, Protocol};
 use margay_core::id::{EndpointIndex, InstanceId, LocationIndex, SlotIndex};
 use margay_core::port::{Supplied, TakenFlow, TakenPair};
@@ -57,7 +57,7 @@ impl Lab {
             policy_epoch: Epoch::FIRST,
             service_cell: SERVICE,
             service_epoch: Epoch::FIRST,
-            ring: ring.to_vec(),
+            ring: ring.iter().copied().map(Target::Here).collect(),
         };
         self.datapath.open_aggregate(&aggregate).unwrap();
     }
@@ -205,7 +205,7 @@ fn decisions_for_a_former_tenant_of_the_endpoint_are_void() {
             policy_epoch: Epoch::FIRST,
             service_cell: SERVICE,
             service_epoch: Epoch::FIRST,
-            ring: vec![SERVER],
+            ring: vec![Target::Here(SERVER)],
         };
         lab.datapath.open_aggregate(&aggregate).unwrap();
         assert!(lab.goes_up(&frame(udp_key())));

@@ -7,19 +7,27 @@ use super::live::{
     BULK_BYTES, Host, Inside, echo_once, flows, send_bulk, udp_socket, wait_until_up,
 };
 use crate::object::NetworkIdentity;
+use margay_core::address::Ipv4Block;
 use margay_core::drop_reason::DropReason;
 use margay_core::flow_key::{FlowKey, Protocol};
 use margay_core::id::{InstanceId, LocationIndex, SlotIndex};
 use margay_core::port::{DirectionEntry, FlowEntries, FlowReading, FlowSlots};
 use margay_core::way::{Ingress, Path, Way};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 /// The other host's location cell, on both.
-const PEER: LocationIndex = LocationIndex(100);
+pub(super) const PEER: LocationIndex = LocationIndex(100);
 
 const DATA_PORT: u16 = 4_899;
+
+/// The network of both.
+pub(super) const NETWORK: NetworkIdentity = NetworkIdentity {
+    data_port: DATA_PORT,
+    v4_pool: Ipv4Block::DEFAULT,
+    v6_prefix: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0),
+};
 
 /// Where no datagram of a host is heard.
 const DEAF_PORT: u16 = 9;
@@ -28,16 +36,16 @@ const DEAF_PORT: u16 = 9;
 ///   [instance 1] -- veth1 | host a | under ------ under | host b | veth2 -- [instance 2]
 ///                             192.0.2.1, 2001:db8::1  192.0.2.2, 2001:db8::2
 /// ```
-struct TwoHosts {
-    a: Host,
-    b: Host,
+pub(super) struct TwoHosts {
+    pub(super) a: Host,
+    pub(super) b: Host,
     /// Where host b is.
     namespace: Inside,
 }
 
 /// How each host's packets travel to the other.
 #[derive(Clone, Copy, Debug)]
-enum Carried {
+pub(super) enum Carried {
     ToIpv4Neighbour,
     ToIpv6Neighbour,
     InIpv4,
@@ -45,20 +53,15 @@ enum Carried {
 }
 
 impl TwoHosts {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let namespace = Inside::new();
-        let network = NetworkIdentity {
-            data_port: DATA_PORT,
-            v4_pool: "100.64.0.0/10".parse().unwrap(),
-            v6_prefix: "fd00::".parse().unwrap(),
-        };
         let fd = namespace.namespace.as_raw_fd();
         let place = format!("/proc/{}/fd/{fd}", std::process::id());
         ip(&format!(
             "link add under type veth peer name under netns {place}"
         ));
         let mut a = Host::empty(|config| crate::object::DatapathConfig {
-            network: Some(network),
+            network: Some(NETWORK),
             ..config
         });
         a.add_instance(1, 1);
@@ -66,7 +69,7 @@ impl TwoHosts {
         let mut b = namespace.run(|| {
             let mut host = Host::empty(|config| crate::object::DatapathConfig {
                 pin_dir: PathBuf::from("/sys/fs/bpf/other"),
-                network: Some(network),
+                network: Some(NETWORK),
                 ..config
             });
             host.add_instance(2, 2);
@@ -81,7 +84,7 @@ impl TwoHosts {
     }
 
     /// Has the hosts' packets travel so.
-    fn carry(&mut self, carried: Carried, family: IpAddr) {
+    pub(super) fn carry(&mut self, carried: Carried, family: IpAddr) {
         let way = |own: u16, other: u16| Way::Peer(path(carried, family, own, other));
         self.a.datapath.set_location(PEER, way(1, 2)).unwrap();
         let b = &mut self.b.datapath;
@@ -260,7 +263,7 @@ fn packets_of_no_flow_or_of_another_way_are_not_delivered() {
         };
 
         client.send(b"unheard").unwrap();
-        assert_eq!(dropped(&hosts, DropReason::NoAdmission), 1);
+        assert_eq!(hosts.b.datapath.peer_upcalls_sent(), 1, "its host is told");
 
         hosts.close(key, delivered);
         hosts.open(key, delivered);

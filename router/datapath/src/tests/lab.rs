@@ -125,16 +125,20 @@ impl Lab {
 
     /// The same, over tables that hold so many flow directions.
     pub(super) fn with_room_for(flows_max: u32) -> Self {
+        Lab::with(|config| DatapathConfig {
+            flows_max,
+            ..config
+        })
+    }
+
+    /// The same, configured otherwise.
+    pub(super) fn with(change: impl FnOnce(DatapathConfig) -> DatapathConfig) -> Self {
         ip("link add veth-client type veth peer name inside-client");
         ip("link add veth-server type veth peer name inside-server");
         ip("link add veth-stranger type veth peer name elsewhere");
         ip("link add tap-stand-in type veth peer name tap-end");
         let mut lab = Lab {
-            datapath: Datapath::open(&DatapathConfig {
-                flows_max,
-                ..config()
-            })
-            .unwrap(),
+            datapath: Datapath::open(&change(config())).unwrap(),
             client_ifindex: ifindex("veth-client"),
             server_ifindex: ifindex("veth-server"),
             stranger_ifindex: ifindex("veth-stranger"),
@@ -242,7 +246,8 @@ impl Lab {
         assert_eq!(counted, expected);
     }
 
-    fn run(&mut self, program: &str, ifindex: u32, frame: &[u8]) -> Verdict {
+    /// Runs a program on a frame that came by a device.
+    pub(super) fn run(&mut self, program: &str, ifindex: u32, frame: &[u8]) -> Verdict {
         // struct __sk_buff, of which the kernel takes only the device.
         let mut context = [0; 192];
         context[40..44].copy_from_slice(&ifindex.to_ne_bytes());

@@ -2,6 +2,7 @@
 //!
 //! All of it needs root, and fails without.
 
+mod admissions;
 mod adoption;
 mod aggregates;
 mod answer;

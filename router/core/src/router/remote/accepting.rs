@@ -137,7 +137,11 @@ impl Router {
         let draws = Draws::from(&mut self.random);
         let (server, choice) = self.decide_for(&request, &packet, draws)?;
         let mut delivered = packet.key;
-        let address = server.called(packet.key.destination.is_ipv4());
+        // A caller address leads to its holder too, and stays as it was called.
+        let address = match packet.key.destination.ip() {
+            called if server.holds(called) => called,
+            called => server.called(called.is_ipv4()),
+        };
         delivered.destination.set_ip(address);
         let bytes = packet::address_to(&request.packet, delivered);
         let bytes = bytes.ok_or(DropReason::NotCarried)?;
@@ -164,12 +168,14 @@ impl Router {
         // Before the answer goes out: the client's next packet may overtake the acknowledgement.
         self.flows.let_in(open, now)?;
         self.drain_flows();
+        let scope = self.admit_further(&open, endpoint, now);
         let accept = Accept {
             server: open.server.instance,
             address,
             host: self.own_host().ok_or(DropReason::NoInstance)?,
             hops: request.hops,
             reply: None,
+            scope,
         };
         self.requests.requests_accepted += 1;
         let answer = accept.clone();

@@ -110,6 +110,7 @@ impl Router {
         now: Moment,
     ) -> Result<(), DropReason> {
         let Agreed { accept, replies } = agreed;
+        let is_as_asked = accept.server == waiting.open.server.instance;
         let opened = self.agree(&waiting, &accept);
         let opened = opened.and_then(|open| self.flows.open_as_agreed(open, now).map(|()| open));
         let open = match opened {
@@ -130,6 +131,11 @@ impl Router {
         // The server has the first one already.
         for frame in waiting.held.into_iter().skip(1) {
             self.outputs.push_back(Output::Forward(frame));
+        }
+        self.note_grant(&open, &accept);
+        // Where another took the flow than was called, core would ask for the next one, too.
+        if is_as_asked || waiting.open.choice != Choice::Called {
+            self.aggregate(&open, now);
         }
         delivered
     }

@@ -41,6 +41,8 @@ pub(in crate::router) struct Waiting {
     ask: Request,
     /// The first packet and those that followed it.
     pub(super) held: Vec<Frame>,
+    /// Whether the first packet came back from the asked host, so that no other may have it.
+    came_back: bool,
     /// What the server's host answered, while no link to that host stands.
     pub(super) agreed: Option<Agreed>,
     asked: u32,
@@ -81,14 +83,27 @@ impl Pending {
         Some(waiting)
     }
 
+    /// Notes that the first packet of a flow came back from the host that is asked for it.
+    pub(super) fn came_back(&mut self, key: &FlowKey) {
+        if let Some(waiting) = self.flows.get_mut(key) {
+            waiting.came_back = true;
+        }
+    }
+
+    /// Whether a flow waits whose packets the other host would see so.
+    pub(super) fn has_delivered(&self, delivered: FlowKey) -> bool {
+        self.flows.values().any(|it| it.open.delivered == delivered)
+    }
+
     fn room_for(&self, client: InstanceId, delivered: FlowKey) -> Result<(), DropReason> {
         let of_client = self.flows.values();
         let of_client = of_client.filter(|it| it.open.client.instance == client);
         if self.flows.len() >= PENDING_MAX || of_client.count() >= PENDING_PER_INSTANCE_MAX {
             return Err(DropReason::HeldPackets);
         }
-        let taken = self.flows.values().any(|it| it.open.delivered == delivered);
-        (!taken).then_some(()).ok_or(DropReason::NoPortLeft)
+        (!self.has_delivered(delivered))
+            .then_some(())
+            .ok_or(DropReason::NoPortLeft)
     }
 
     pub(super) fn waiting_for(&self, host: &HostId) -> Vec<Attempt> {
@@ -141,6 +156,11 @@ impl Router {
         };
         let attempt = Attempt(self.random.next_u64());
         self.requests.requests_sent += 1;
+        if self.flows.has_supplied() {
+            // What the kernel has not taken this for may come meanwhile.
+            self.flows.look_at_supply(now);
+            self.drain_flows();
+        }
         self.send_frame(to, attempt, FrameKind::Request(ask.clone()));
         self.pending.insert(Waiting {
             attempt,
@@ -149,6 +169,7 @@ impl Router {
             open,
             ask,
             held: vec![frame],
+            came_back: false,
             agreed: None,
             asked: 1,
             due: now + ASK_AGAIN,
@@ -227,7 +248,10 @@ impl Router {
             let Some(waiting) = self.pending.remove(attempt) else {
                 continue;
             };
-            for frame in waiting.held {
+            if waiting.came_back {
+                self.drops.count(DropReason::NoAnswer);
+            }
+            for frame in waiting.held.into_iter().skip(waiting.came_back.into()) {
                 self.upcall(waiting.endpoint, frame, now);
             }
         }

@@ -14,11 +14,13 @@ pub struct Requests {
     pub requests_accepted: u64,
     /// Requests of other hosts that were refused here.
     pub requests_rejected: u64,
+    /// First packets of other hosts that came unadmitted, and went back to be asked for.
+    pub packets_returned: u64,
 }
 
 impl Requests {
     /// Every counter as (name in metrics and the CLI, what it counts, value).
-    pub fn named(&self) -> [(&'static str, &'static str, u64); 4] {
+    pub fn named(&self) -> [(&'static str, &'static str, u64); 5] {
         [
             (
                 "requests_sent",
@@ -39,6 +41,11 @@ impl Requests {
                 "requests_rejected",
                 "Requests of other hosts that were refused here",
                 self.requests_rejected,
+            ),
+            (
+                "packets_returned",
+                "First packets of other hosts that came unadmitted and went back to be asked for",
+                self.packets_returned,
             ),
         ]
     }

@@ -1,159 +1,14 @@
 //! Flows between two hosts: two Routers, and the frames between them.
 
-use super::world::{Kind, World, config, packet};
+use super::two_hosts::{SHOP, Two, host};
+use super::world::{Kind, World, packet};
 use crate::drop_reason::DropReason;
-use crate::flow_key::FlowKey;
-use crate::host::HostId;
 use crate::packet::{Packet, Transport, Unreachable, Upcalled, unreachable};
-use crate::peer::{Distance, Known, PeerInput, RemoteInstance};
+use crate::peer::PeerInput;
 use crate::port::{Input, Output, SlotReading};
-use crate::router::OwnHost;
-use crate::way::{Ingress, Path, Way};
-use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
+use crate::way::{Ingress, Way};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A shopper on host a, who calls two web servers on host b and one on host a, and a store on b.
-const SHOP: &str = r#"
-[composition]
-name = "shop"
-version = 1
-
-[automaton.shopper]
-command = ["sleep", "infinity"]
-needs = ["web", "store"]
-on = ["a"]
-
-[automaton.web]
-command = ["nginx"]
-replicas = 3
-ports = { http = { port = 80, protocol = "tcp" } }
-on = ["b", "b", "a"]
-
-[automaton.store]
-command = ["redis-server"]
-ports = { redis = { port = 6379, protocol = "udp" } }
-on = ["b"]
-
-[automaton.stranger]
-command = ["sleep", "infinity"]
-on = ["a"]
-"#;
-
-pub(super) fn host(name: char) -> HostId {
-    HostId::from_bytes([name as u8; 32])
-}
-
-fn world(name: char, block: &str) -> World {
-    let mut config = config();
-    config.v4_block = block.parse().unwrap();
-    config.host = Some(OwnHost {
-        id: host(name),
-        name: name.to_string().parse().unwrap(),
-    });
-    World::new(config)
-}
-
-/// ```text
-///   host a: shopper, 3.web, stranger  ────  host b: 1.web, 2.web, store
-/// ```
-pub(super) struct Two {
-    pub(super) a: World,
-    pub(super) b: World,
-    /// Which of the next frames are lost.
-    lost: VecDeque<bool>,
-}
-
-impl Two {
-    pub(super) fn with_the_shop() -> Self {
-        let mut two = Two {
-            a: world('a', "100.64.0.0/20"),
-            b: world('b', "100.64.16.0/20"),
-            lost: VecDeque::new(),
-        };
-        for world in [&mut two.a, &mut two.b] {
-            world.apply(SHOP).unwrap();
-        }
-        two.meet();
-        two
-    }
-
-    /// Each hears that the other is up, and what runs there.
-    fn meet(&mut self) {
-        let path = Path {
-            ifindex: 9,
-            on_link: true,
-            source: SocketAddr::from(([192, 0, 2, 9], 4_899)),
-            destination: SocketAddr::from(([192, 0, 2, 1], 4_899)),
-        };
-        let of_b: Vec<_> = remotes(&self.b, 'b').collect();
-        let of_a: Vec<_> = remotes(&self.a, 'a').collect();
-        for (world, other, remotes) in [(&mut self.a, 'b', of_b), (&mut self.b, 'a', of_a)] {
-            let up = PeerInput::Up {
-                host: host(other),
-                path,
-            };
-            world.tell(Input::Peer(up));
-            for remote in remotes {
-                world.tell(Input::Peer(PeerInput::Instance(Arc::new(remote))));
-            }
-        }
-    }
-
-    /// Carries frames to and fro until there are none, or they are lost.
-    pub(super) fn talk(&mut self) {
-        loop {
-            let (from_a, from_b) = (self.a.take_frames(), self.b.take_frames());
-            if from_a.is_empty() && from_b.is_empty() {
-                return;
-            }
-            for (sender, world, frames) in [('a', &mut self.b, from_a), ('b', &mut self.a, from_b)]
-            {
-                for (to, frame) in frames {
-                    assert_ne!(to, host(sender), "nobody speaks with itself");
-                    if self.lost.pop_front() != Some(true) {
-                        let from = host(sender);
-                        world.tell(Input::Peer(PeerInput::Frame { from, frame }));
-                    }
-                }
-            }
-        }
-    }
-
-    pub(super) fn pass(&mut self, duration: Duration) {
-        self.a.pass(duration);
-        self.b.pass(duration);
-    }
-
-    /// The shopper's first packet to an instance or to whoever holds `to`.
-    pub(super) fn shopper_calls(&mut self, port: u16, to: IpAddr, kind: Kind) -> FlowKey {
-        let source = (self.a.caller("1.shopper"), port);
-        let packet = packet(source, to, kind);
-        self.a.send("1.shopper", &packet);
-        Packet::parse(&packet).unwrap().key
-    }
-}
-
-/// What a host tells of its instances.
-fn remotes(world: &World, name: char) -> impl Iterator<Item = RemoteInstance> {
-    world.plans.values().map(move |plan| RemoteInstance {
-        instance: plan.instance,
-        host: host(name),
-        name: plan.name.clone(),
-        composition: plan.composition.clone(),
-        version: plan.version,
-        addresses: plan.addresses,
-        ready: true,
-        weight: NonZeroU32::new(100).unwrap(),
-        flows: 0,
-        processor: 0,
-        distance: Distance::default(),
-        via: None,
-        known: Known::Flooded,
-    })
-}
 
 /// The server's answer to a first packet that it read.
 pub(super) fn answer(read: &[u8]) -> Vec<u8> {
@@ -449,4 +304,34 @@ fn names_show_the_instances_of_all_hosts() {
         name_of(two.a.called("3.web")),
         Some("3.web.matrix".to_owned())
     );
+}
+
+#[test]
+fn a_flow_to_the_address_that_a_server_calls_from_stays_as_it_was_called() {
+    let mut two = Two::with_the_shop();
+    let to = two.b.caller("1.web");
+    let key = two.shopper_calls(4_000, to, Kind::Syn(80));
+    two.talk();
+    assert_eq!(two.a.flows[&key].forward.delivered, key);
+    assert!(two.b.flows.contains_key(&key));
+}
+
+/// Half of them are the balancer's choice at a, half of them at b: and nobody passes one back.
+#[test]
+fn who_is_asked_for_a_sibling_does_not_balance_again() {
+    let mut two = Two::with_the_shop();
+    let instance = two.b.id("2.web");
+    let drain = |request| Input::Drain {
+        request,
+        instance,
+        drained: true,
+    };
+    two.b.ask(drain).unwrap();
+    two.meet();
+    let to = two.b.called("2.web");
+    for port in 4_000..4_020 {
+        let key = two.shopper_calls(port, to, Kind::Syn(80));
+        two.talk();
+        assert!(two.a.flows.contains_key(&key), "{port}");
+    }
 }

@@ -1,6 +1,7 @@
 //! What a host of the network may say to another, and gets nowhere with.
 
-use super::between_hosts::{Two, answer, host};
+use super::between_hosts::answer;
+use super::two_hosts::{Two, host};
 use super::world::{Kind, World};
 use crate::drop_reason::DropReason;
 use crate::peer::PeerInput;

@@ -1,13 +1,17 @@
-//! The part of the kernel that decides by itself: aggregates, their epochs, and the supply of slots.
+//! The part of the kernel that decides by itself: aggregates and admissions, their epochs, and the
+//! supply of slots.
 
-use crate::aggregate::{Aggregate, AggregateKey, Epoch, EpochCell};
-use crate::id::{EndpointIndex, InstanceId, SlotIndex};
+use crate::aggregate::{
+    Admission, AdmissionKey, Aggregate, AggregateKey, Epoch, EpochCell, Target,
+};
+use crate::id::{InstanceId, SlotIndex};
 use crate::port::{Supplied, TakenPair};
 use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Default)]
 pub(super) struct Kernel {
     aggregates: BTreeMap<AggregateKey, (Aggregate, usize)>,
+    admissions: BTreeMap<AdmissionKey, Admission>,
     epochs: BTreeMap<EpochCell, Epoch>,
     supply: VecDeque<SlotIndex>,
     taken: Vec<TakenPair>,
@@ -26,6 +30,28 @@ impl Kernel {
         }
     }
 
+    pub(super) fn admit(&mut self, admission: Admission) {
+        self.admissions.insert(admission.key, admission);
+    }
+
+    pub(super) fn end_admissions(&mut self, keys: &[AdmissionKey]) {
+        for key in keys {
+            assert!(self.admissions.remove(key).is_some(), "it was open");
+        }
+    }
+
+    /// The admission for `key`, if it is in force.
+    pub(super) fn admitted(&self, key: AdmissionKey) -> Option<Admission> {
+        let admission = self.admissions.get(&key)?;
+        let in_force = self.present(EpochCell::Policy) == admission.policy_epoch
+            && self.present(admission.server_cell) == admission.server_epoch;
+        in_force.then_some(*admission)
+    }
+
+    fn present(&self, cell: EpochCell) -> Epoch {
+        self.epochs.get(&cell).copied().unwrap_or(Epoch::FIRST)
+    }
+
     pub(super) fn set_epoch(&mut self, cell: EpochCell, epoch: Epoch) {
         let before = self.epochs.insert(cell, epoch);
         assert!(before.unwrap_or(Epoch::FIRST) < epoch, "epochs only grow");
@@ -41,20 +67,16 @@ impl Kernel {
     }
 
     /// Whose turn it is by the decision for `key`, if it is in force.
-    pub(super) fn target(
-        &mut self,
-        client: InstanceId,
-        key: AggregateKey,
-    ) -> Option<EndpointIndex> {
-        let present = |cell| self.epochs.get(&cell).copied().unwrap_or(Epoch::FIRST);
+    pub(super) fn target(&mut self, client: InstanceId, key: AggregateKey) -> Option<Target> {
         let (aggregate, _) = self.aggregates.get(&key)?;
-        let (policy, service) = (present(EpochCell::Policy), present(aggregate.service_cell));
+        let policy = self.present(EpochCell::Policy);
+        let service = self.present(aggregate.service_cell);
         let (aggregate, turn) = self.aggregates.get_mut(&key)?;
         let in_force = aggregate.client == client
             && aggregate.policy_epoch == policy
             && aggregate.service_epoch == service;
         let target = aggregate.ring[*turn % aggregate.ring.len()];
-        let own = target == key.client;
+        let own = target == Target::Here(key.client);
         (in_force && !own).then(|| {
             *turn += 1;
             target

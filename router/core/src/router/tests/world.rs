@@ -2,7 +2,7 @@
 
 use super::kernel::Kernel;
 use crate::address::Ipv4Block;
-use crate::aggregate::AggregateKey;
+use crate::aggregate::{AdmissionKey, AggregateKey, Target};
 use crate::composition::Composition;
 use crate::drop_reason::DropReason;
 use crate::flow_event::FlowEvent;
@@ -12,7 +12,7 @@ use crate::host::HostId;
 use crate::id::{EndpointIndex, InstanceId, LocationIndex, RequestId, SlotIndex};
 use crate::moment::Moment;
 use crate::name::{AutomatonName, InstanceName};
-use crate::packet::{Packet, Upcalled};
+use crate::packet::{self, Packet, Upcalled};
 use crate::peer::PeerLocation;
 use crate::port::{
     AdoptedFlow, DirectionEntry, FlowEntries, FlowKeys, FlowReading, Frame, Input, InstancePlan,
@@ -53,6 +53,10 @@ pub(super) struct World {
     pub(super) drained: BTreeSet<InstanceId>,
     /// What the kernel decides by itself.
     pub(super) kernel: Kernel,
+    /// Packets that the kernel sent to other hosts, as they see them.
+    pub(super) crossing: Vec<(LocationIndex, Vec<u8>)>,
+    /// How many packets of other hosts reached an instance without core.
+    pub(super) delivered: usize,
     /// Everything that was asked for since it was taken last.
     pub(super) log: Vec<Output>,
     /// Flows of which the kernel has one direction only, by forward key.
@@ -94,6 +98,8 @@ impl World {
             processors_hang: false,
             drained: BTreeSet::new(),
             kernel: Kernel::default(),
+            crossing: Vec::new(),
+            delivered: 0,
             log: Vec::new(),
             let_in: BTreeSet::new(),
             closed: BTreeMap::new(),
@@ -104,6 +110,12 @@ impl World {
             next_device: 10,
             next_request: 0,
         }
+    }
+
+    /// The cell of another host.
+    pub(super) fn location_of(&self, host: HostId) -> LocationIndex {
+        let found = self.peers.iter().find(|peer| peer.host == host);
+        found.expect("it was met").location
     }
 
     /// Takes the service frames that were sent since they were taken last, and to whom.
@@ -361,6 +373,12 @@ impl World {
             }
             Output::OpenAggregate(aggregate) => self.kernel.open(aggregate),
             Output::CloseAggregates(keys) => self.kernel.close(keys),
+            Output::OpenAdmission(admission) => self.kernel.admit(*admission),
+            Output::CloseAdmissions(keys) => self.kernel.end_admissions(keys),
+            Output::DecideAgain { endpoint, packet } => {
+                let (endpoint, frame) = (*endpoint, frame(packet));
+                self.reports.push_back(Input::Upcall { endpoint, frame });
+            }
             Output::SetEpoch { cell, epoch } => self.kernel.set_epoch(*cell, *epoch),
             // The whole flow follows, or nothing.
             Output::LetIn(entries) => drop(self.let_in.insert(entries.forward.key)),
@@ -449,41 +467,107 @@ impl World {
         let target = self
             .kernel
             .target(client, AggregateKey::covering(endpoint, key))?;
-        let networks = self.networks.iter();
-        let mut at_target = networks.filter(|(_, (endpoint, _))| *endpoint == target);
-        let (server, (_, device)) = at_target.next()?;
-        let addresses = self.plans[server].addresses;
         let mut delivered = key;
-        if !super::super::identities::all(addresses).contains(&key.destination.ip()) {
-            delivered.destination.set_ip(match key.destination {
-                SocketAddr::V4(_) => addresses.called.v4.into(),
-                SocketAddr::V6(_) => addresses.called.v6.into(),
-            });
-        }
+        let (server, ingress, location) = match target {
+            Target::Here(target) => {
+                let networks = self.networks.iter();
+                let mut at_target = networks.filter(|(_, (endpoint, _))| *endpoint == target);
+                let (server, (_, device)) = at_target.next()?;
+                let addresses = self.plans[server].addresses;
+                if !super::super::identities::all(addresses).contains(&key.destination.ip()) {
+                    delivered.destination.set_ip(match key.destination {
+                        SocketAddr::V4(_) => addresses.called.v4.into(),
+                        SocketAddr::V6(_) => addresses.called.v6.into(),
+                    });
+                }
+                (*server, Ingress::Device(*device), LocationIndex(target.0))
+            }
+            Target::There(remote) => {
+                delivered.destination.set_ip(remote.address);
+                let location = remote.location;
+                (remote.instance, Ingress::Peer(location), location)
+            }
+        };
+        let own = (
+            Ingress::Device(self.networks[&client].1),
+            LocationIndex(endpoint.0),
+        );
+        self.open_pair(
+            (key, delivered),
+            (client, own.0, own.1),
+            (server, ingress, location),
+        )
+    }
+
+    /// Takes a pair of the supply for a flow of these two sides, unless its keys are taken.
+    fn open_pair(
+        &mut self,
+        (key, delivered): (FlowKey, FlowKey),
+        client: (InstanceId, Ingress, LocationIndex),
+        server: (InstanceId, Ingress, LocationIndex),
+    ) -> Option<FlowEntries> {
         let taken = |entries: &FlowEntries| entries.reverse.key == delivered.reversed();
         if self.flows.values().any(taken) {
             self.kernel.take(None)?;
             return None;
         }
-        let pair = self.kernel.take(Some((client, *server)))?;
+        let pair = self.kernel.take(Some((client.0, server.0)))?;
         Some(FlowEntries {
-            client,
-            server: *server,
+            client: client.0,
+            server: server.0,
             forward: DirectionEntry {
                 key,
                 delivered,
                 slot: pair,
-                ingress: Ingress::Device(self.networks[&client].1),
-                location: LocationIndex(target.0),
+                ingress: client.1,
+                location: server.2,
             },
             reverse: DirectionEntry {
                 key: delivered.reversed(),
                 delivered: key.reversed(),
                 slot: SlotIndex(pair.0 + 1),
-                ingress: Ingress::Device(*device),
-                location: LocationIndex(endpoint.0),
+                ingress: server.1,
+                location: client.2,
             },
         })
+    }
+
+    /// A packet comes from the host at a location.
+    pub(super) fn receive(&mut self, from: LocationIndex, packet: &[u8]) {
+        let parsed = Packet::parse(packet).unwrap();
+        let key = parsed.key;
+        let open = self.flows.get(&key).map(|entries| entries.forward.ingress);
+        if open == Some(Ingress::Peer(from)) || self.let_in.contains(&key) {
+            self.delivered += 1;
+            return;
+        }
+        if !parsed.opens_a_flow() {
+            return;
+        }
+        let admission = self.kernel.admitted(AdmissionKey::covering(key));
+        if admission.is_some_and(|admission| admission.from != from) {
+            return;
+        }
+        let opened = admission.and_then(|admission| {
+            let (endpoint, device) = *self.networks.get(&admission.server)?;
+            assert_eq!(endpoint, admission.endpoint);
+            let server = (Ingress::Device(device), LocationIndex(endpoint.0));
+            self.open_pair(
+                (key, key),
+                (admission.client, Ingress::Peer(from), from),
+                (admission.server, server.0, server.1),
+            )
+        });
+        match opened {
+            Some(entries) => {
+                self.open(&entries);
+                self.delivered += 1;
+            }
+            None => self.tell(Input::PeerUpcall {
+                from: admission.map(|admission| admission.from),
+                frame: frame(packet),
+            }),
+        }
     }
 
     /// A flow that the kernel opened, as it stands.
@@ -557,14 +641,13 @@ impl World {
             && let Some(entries) = self.open_by_kernel(client, endpoint, key)
         {
             self.open(&entries);
+            if let Ingress::Peer(location) = entries.reverse.ingress {
+                let packet = packet::address_to(packet, entries.forward.delivered).unwrap();
+                self.crossing.push((location, packet));
+            }
             return;
         }
-        let mut buffer = vec![0; PACKET_START];
-        buffer.extend_from_slice(packet);
-        let frame = Frame {
-            buffer,
-            packet_start: PACKET_START,
-        };
+        let frame = frame(packet);
         self.tell(Input::Upcall { endpoint, frame });
     }
 
@@ -630,6 +713,16 @@ impl World {
         self.closed.clear();
         self.log.clear();
         self.tell(Input::Recover(recovery));
+    }
+}
+
+/// A packet as an adapter hands it up.
+pub(super) fn frame(packet: &[u8]) -> Frame {
+    let mut buffer = vec![0; PACKET_START];
+    buffer.extend_from_slice(packet);
+    Frame {
+        buffer,
+        packet_start: PACKET_START,
     }
 }
 
