@@ -385,10 +385,10 @@ fn no_more_leases_are_held_than_may_be_and_the_least_used_one_gives_way() {
             ..RemoteInstance::clone(&told)
         };
         let used = first_of_rest + Duration::from_nanos(number);
-        let gave_way =
-            here.sites
-                .leases
-                .put(signed.clone(), Arc::new(told), used + LEASE, used);
+        let gave_way = here
+            .sites
+            .leases
+            .put(signed.clone(), Arc::new(told), used + LEASE, used);
         assert_eq!(gave_way.len(), 0, "at {number}");
     }
     here.pass(Duration::from_secs(1));
