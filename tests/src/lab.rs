@@ -20,8 +20,10 @@ pub use wait::until;
 use anyhow::{Context, Result, bail, ensure};
 use disk::Disk;
 use namespaces::Namespaces;
+use nix::sched::{CloneFlags, setns};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -331,6 +333,12 @@ impl Host {
         }
     }
 
+    /// The host's network namespace, for `setns`.
+    pub fn network_namespace(&self) -> PathBuf {
+        let first_process = self.namespaces.first_process();
+        Path::new("/proc").join(first_process).join("ns/net")
+    }
+
     /// A process of the host, which numbers it `pid`, as we number it.
     pub fn process(&self, pid: u32) -> Result<u32> {
         self.namespaces.process(pid)
@@ -367,6 +375,12 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Moves the calling thread into a network namespace, for good.
+pub fn in_network(namespace: &Path) -> Result<()> {
+    let namespace = File::open(namespace).context("the host is gone")?;
+    setns(namespace, CloneFlags::CLONE_NEWNET).context("cannot enter the host's network")
 }
 
 /// Where the daemon keeps its state, inside the host.

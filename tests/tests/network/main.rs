@@ -7,5 +7,7 @@
 
 mod admission;
 mod flows;
+mod hostile;
+mod rogue;
 mod site;
 mod sites;

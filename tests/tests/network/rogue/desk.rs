@@ -1,0 +1,87 @@
+//! An issuer that the root of a lab's network certified, in the hands of a test.
+
+use super::{Keys, secret};
+use crate::site::ROOT;
+use margay_core::address::Ipv4Block;
+use margay_core::admission::{
+    Certificate, Credential, Issuer, IssuerConfig, MEMBERSHIP_LIFETIME, Membership, NetworkId,
+    Place, Role, Root,
+};
+use margay_core::host::HostId;
+use margay_core::name::SitePath;
+use margay_core::signature::PrivateKey;
+use margay_core::wall_time::WallTime;
+use margay_tests::lab::Lab;
+use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Issues certificates like any issuer, out of the range that its test chose and by its test's clock.
+pub struct Desk {
+    issuer: Issuer,
+    network: NetworkId,
+    now: WallTime,
+}
+
+impl Desk {
+    /// Takes the root key out that `founder` wrote, and certifies an issuer for `range`.
+    pub fn open(lab: &Lab, founder: &str, range: &str) -> Desk {
+        Self::open_at(lab, founder, range, wall_time())
+    }
+
+    /// The same, by a clock that may be wrong.
+    pub fn open_at(lab: &Lab, founder: &str, range: &str, now: WallTime) -> Desk {
+        let root = std::fs::read_to_string(lab.host(founder).inside(ROOT)).unwrap();
+        let root = Root::new(PrivateKey::from_bytes(&secret(&root)));
+        let network = root.network();
+        let key = Keys::numbered(65).host;
+        let range: Ipv4Block = range.parse().unwrap();
+        // Nobody tells it of the founder's range: the ranges may overlap, by a person's mistake.
+        let known = Membership::new(network);
+        let config = IssuerConfig {
+            credential: root.certify(key.public(), range, &known, now).unwrap(),
+            key,
+            network,
+            block_prefix: range.prefix().max(20),
+            lifetime: MEMBERSHIP_LIFETIME,
+        };
+        Desk {
+            issuer: Issuer::new(config, []).unwrap(),
+            network,
+            now,
+        }
+    }
+
+    /// Of which network it is.
+    pub fn network(&self) -> NetworkId {
+        self.network
+    }
+
+    /// The issuer as it is by now.
+    pub fn issuer(&self) -> Issuer {
+        self.issuer.clone()
+    }
+
+    /// What shows that a host belongs to the network.
+    pub fn certify(
+        &mut self,
+        host: HostId,
+        name: &str,
+        site: &SitePath,
+        roles: BTreeSet<Role>,
+    ) -> (Credential, Certificate) {
+        let place = Place {
+            name: name.parse().unwrap(),
+            site: site.clone(),
+            roles,
+        };
+        let known = Membership::new(self.network);
+        let issued = self.issuer.admit(host, place, &known, self.now).unwrap();
+        (issued.credential, issued.certificate)
+    }
+}
+
+/// The time of day.
+pub fn wall_time() -> WallTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    WallTime::from_unix_seconds(since.as_secs())
+}
