@@ -1,20 +1,26 @@
 //! Members and strangers that flood, stall, and speak nonsense: each is dropped by a reason, and the
 //! others are served.
 
-use crate::rogue::{CATALOG, Desk, Manner, Order, Place, Rogue};
-use crate::site::until_logged;
+use crate::rogue::{CATALOG, Desk, Keys, Manner, Order, PORT, Place, Rogue};
 use crate::sites::{SOON, composition, fetch, until_fetched};
+use margay_core::address::{AddressPlan, InstanceAddresses, Ipv4Block, VirtualIp};
 use margay_core::host::HostId;
+use margay_core::id::{InstanceId, Version};
 use margay_core::overlay::Topic;
+use margay_core::peer::{Distance, Known, RemoteInstance};
 use margay_core::signature::Purpose;
 use margay_core::wire::margay::catalog as wire;
 use margay_core::wire::margay::neighbourhood as parts;
 use margay_tests::lab::{Host, Lab, Topology, in_network, until};
 use prost::Message;
-use std::io::{Read, Write};
+use std::collections::VecDeque;
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 const CALLER_AT: &str = "paris-1";
 const SERVER_AT: &str = "paris-2";
@@ -130,7 +136,7 @@ fn poisoned_records_stop_nobody() {
     let rogue = enter(&lab, &mut Desk::open(&lab, CALLER_AT, ROGUE_RANGE));
     let own = rogue.keys().id();
     let hosts = [CALLER_AT, SERVER_AT];
-    let ids = hosts.map(|host| crate::rogue::Keys::of(&lab, host).id());
+    let ids = hosts.map(|host| Keys::of(&lab, host).id());
     let poisoned = [
         // Another host's word, by the rogue's key.
         record(&rogue, ids[0], 100, 1),
@@ -160,4 +166,187 @@ fn poisoned_records_stop_nobody() {
         until_dropped(lab.host(host), &reasons);
     }
     news_still_spread(&lab);
+}
+
+/// An instance's identity and addresses are its host's to give: nobody else is believed.
+#[test]
+fn whoever_claims_anothers_addresses_is_not_believed() {
+    let lab = paris();
+    let desk = &mut Desk::open(&lab, CALLER_AT, ROGUE_RANGE);
+    let rogue = enter(&lab, desk);
+    let own = rogue.keys().id();
+    let block: Ipv4Block = "100.64.16.0/20".parse().unwrap();
+    let plan = AddressPlan::new(&desk.network().address_key(), block);
+    let instance = InstanceId(u64::from(block.base().to_bits()) << 32 | 1);
+    let (called, caller) = plan.v6_of(instance);
+    let vip = |v4: Ipv4Block, v6| VirtualIp {
+        v4: (v4.base().to_bits() + 1).into(),
+        v6,
+    };
+    rogue.claim(RemoteInstance {
+        instance,
+        host: own,
+        name: "2.web".parse().unwrap(),
+        composition: "far".parse().unwrap(),
+        version: Version(1),
+        addresses: InstanceAddresses {
+            called: vip(plan.v4_called, called),
+            caller: vip(plan.v4_caller, caller),
+        },
+        ready: true,
+        weight: NonZeroU32::new(100).unwrap(),
+        flows: 0,
+        processor: 0,
+        distance: Distance::NONE,
+        via: None,
+        known: Known::Flooded,
+    });
+    for host in [CALLER_AT, SERVER_AT] {
+        until_dropped(lab.host(host), &["not_its_own"]);
+    }
+    others_are_served(&lab);
+}
+
+/// Sees that flows open while something goes on, each at its first try, and that news spread.
+fn others_are_served(lab: &Lab) {
+    let began = Instant::now();
+    for _ in 0..10 {
+        let host = lab.host(CALLER_AT);
+        let fetched = fetch(host, "web");
+        assert!(fetched.is_ok(), "{fetched:?}\n{}", host.log_tail());
+    }
+    let fetched = began.elapsed();
+    news_still_spread(lab);
+    println!(
+        "ten fetches took {fetched:?}, news {:?}",
+        began.elapsed() - fetched
+    );
+}
+
+#[test]
+fn whoever_floods_the_link_keeps_nobody_from_being_served() {
+    let lab = paris();
+    let rogue = enter(&lab, &mut Desk::open(&lab, CALLER_AT, ROGUE_RANGE));
+    for host in [CALLER_AT, SERVER_AT] {
+        let to = Keys::of(&lab, host).id();
+        let payload = [&[CATALOG], &[0xff; 1_000][..]].concat();
+        let copies = 100_000;
+        rogue.order(Order::Say {
+            to,
+            payload,
+            copies,
+        });
+    }
+    until_dropped(lab.host(CALLER_AT), &["unreadable_part"]);
+    others_are_served(&lab);
+    println!("{:?}", lab.host(CALLER_AT).drops());
+    println!("{}", lab.host(CALLER_AT).log_tail());
+}
+
+#[test]
+fn whoever_floods_gossip_keeps_nobody_from_being_served() {
+    let lab = paris();
+    let rogue = enter(&lab, &mut Desk::open(&lab, CALLER_AT, ROGUE_RANGE));
+    let topic = Topic(TOPIC.to_owned());
+    let messages = 100_000;
+    rogue.order(Order::Flood { topic, messages });
+    until_dropped(lab.host(CALLER_AT), &["unreadable"]);
+    others_are_served(&lab);
+    println!("{:?}", lab.host(CALLER_AT).drops());
+    println!("{}", lab.host(CALLER_AT).log_tail());
+}
+
+/// Does something over and over on a host that has no daemon, for as long as this lives.
+struct Stranger {
+    goes_on: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Stranger {
+    /// `visit` is called again and again in the host's network.
+    fn at(lab: &Lab, mut visit: impl FnMut() + Send + 'static) -> Stranger {
+        let namespace = lab.host(ROGUE_AT).network_namespace();
+        let goes_on = Arc::new(AtomicBool::new(true));
+        let wanted = Arc::clone(&goes_on);
+        let thread = std::thread::spawn(move || {
+            in_network(&namespace).unwrap();
+            while wanted.load(Ordering::Relaxed) {
+                visit();
+            }
+        });
+        Stranger {
+            goes_on,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.goes_on.store(false, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+/// Where the link and the overlay of a host listen.
+fn listens(lab: &Lab, host: &str) -> SocketAddr {
+    SocketAddr::new(lab.addresses(host)[0], PORT)
+}
+
+#[test]
+fn datagrams_that_mean_nothing_keep_nobody_from_being_served() {
+    let lab = paris();
+    let victims = [CALLER_AT, SERVER_AT].map(|host| listens(&lab, host));
+    let initiation = [&[1, 1, 0, 0][..], &[7; 1_150]].concat();
+    let data = [&[4, 1, 0, 0][..], &[7; 100]].concat();
+    let garbage = [vec![], vec![0xff; 1_400], initiation, data];
+    let mut socket = None;
+    let _stranger = Stranger::at(&lab, move || {
+        let socket = socket.get_or_insert_with(|| UdpSocket::bind(("0.0.0.0", 0)).unwrap());
+        for (victim, datagram) in victims
+            .iter()
+            .flat_map(|it| garbage.iter().map(move |g| (it, g)))
+        {
+            socket.send_to(datagram, victim).ok();
+        }
+    });
+    for host in [CALLER_AT, SERVER_AT] {
+        until_dropped(
+            lab.host(host),
+            &["malformed", "wrong_mac", "unknown_session"],
+        );
+    }
+    others_are_served(&lab);
+    println!("{:?}", lab.host(CALLER_AT).drops());
+}
+
+/// ```text
+///   paris-3 holds as many connections as it gets, some silent and some babbling; paris-2 starts again
+/// ```
+#[test]
+fn streams_that_say_nothing_or_nonsense_keep_nobody_from_being_served() {
+    let lab = paris();
+    let victims = [CALLER_AT, SERVER_AT].map(|host| listens(&lab, host));
+    let mut held = VecDeque::new();
+    let _stranger = Stranger::at(&lab, move || {
+        for (number, victim) in victims.iter().enumerate() {
+            let Ok(mut stream) = TcpStream::connect_timeout(victim, Duration::from_secs(1)) else {
+                continue;
+            };
+            if number.is_multiple_of(2) {
+                stream.write_all(b"GET / HTTP/1.1\r\n\r\n").ok();
+            }
+            held.push_back(stream);
+        }
+        if held.len() > 400 {
+            held.pop_front();
+        }
+    });
+    until_dropped(lab.host(CALLER_AT), &["handshake_failed"]);
+    lab.host(SERVER_AT).kill_daemon().unwrap();
+    lab.start_member(SERVER_AT).unwrap();
+    others_are_served(&lab);
+    println!("{:?}", lab.host(CALLER_AT).drops());
 }
