@@ -7,6 +7,7 @@
 
 mod admission;
 mod flows;
+mod gateways;
 mod hostile;
 mod rogue;
 mod site;
