@@ -177,6 +177,16 @@ impl Host {
         Ok(())
     }
 
+    /// Lets the whole host stand still, as a machine that is suspended; [`Host::thaw`] lets it go on.
+    pub fn freeze(&self) -> Result<()> {
+        self.namespaces.freeze(true)
+    }
+
+    /// Lets a host go on that stood still.
+    pub fn thaw(&self) -> Result<()> {
+        self.namespaces.freeze(false)
+    }
+
     /// Kills a process of the host with SIGKILL, waits until nothing is left of it, and says when
     /// the signal was sent.
     pub fn kill(&self, pid: u32) -> Result<Instant> {
@@ -298,6 +308,8 @@ impl Host {
     }
 
     fn end_now(&self) {
+        // Who stands still ends nothing; a host that is gone needs no thaw.
+        self.thaw().ok();
         let daemon = self.daemon().take();
         if self.namespaces.living() && daemon.is_some() {
             // `down` is polite; what it leaves, the kernel ends with the pid namespace.

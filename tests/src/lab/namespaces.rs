@@ -119,6 +119,13 @@ impl Namespaces {
         command
     }
 
+    /// Lets every process inside stand still, or go on (cgroup v2: `cgroup.freeze`).
+    pub(super) fn freeze(&self, still: bool) -> Result<()> {
+        let file = self.cgroup_path.join("cgroup.freeze");
+        let digit = if still { "1" } else { "0" };
+        fs::write(&file, digit).with_context(|| format!("cannot write {}", file.display()))
+    }
+
     /// The first process, as we see it.
     pub(super) fn first_process(&self) -> &str {
         &self.first_process

@@ -6,6 +6,7 @@
 )]
 
 mod admission;
+mod changes;
 mod flows;
 mod gateways;
 mod hostile;
