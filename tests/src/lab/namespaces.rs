@@ -42,6 +42,7 @@ set -eu
 read -r pid rest </proc/self/stat
 mount -t proc proc /proc
 mount -t tmpfs -o mode=755 margay-lab "$1"
+mount -t tmpfs -o mode=1777 margay-lab /dev/shm
 mkdir "$1/state" "$1/run"
 while umount "$2" 2>/dev/null; do :; done
 mount -t cgroup2 cgroup2 "$2"

@@ -7,6 +7,7 @@
 
 mod admission;
 mod changes;
+mod clocks;
 mod flows;
 mod gateways;
 mod hostile;
