@@ -13,8 +13,9 @@ use margay_core::service_frame::{
     Attempt, FRAME_BYTES_MAX, FrameKind, HOPS_MAX, Request, ServiceFrame,
 };
 use margay_core::way::Path;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// A server here, a caller on the host that sends hostile bytes, and one on a good host.
@@ -41,6 +42,17 @@ const HERE: (&str, &str) = ("here", "100.64.0.0/20");
 pub(crate) const HOSTILE: (&str, &str) = ("hostile", "100.64.16.0/20");
 /// A host that does not.
 const GOOD: (&str, &str) = ("good", "100.64.32.0/20");
+
+/// What runs on each of them, by its host: the same in every run.
+static INSTANCES: LazyLock<BTreeMap<&str, Arc<RemoteInstance>>> = LazyLock::new(|| {
+    let hosts = [HERE, HOSTILE, GOOD].into_iter();
+    hosts
+        .map(|host| (host.0, Host::new(host).tells.remove(0)))
+        .collect()
+});
+
+static COMPOSITION: LazyLock<Composition> =
+    LazyLock::new(|| Composition::parse(SHOP).expect("a composition"));
 
 /// A Router, and what it tells of its instances.
 struct Host {
@@ -73,7 +85,7 @@ impl Host {
         };
         host.tell(Input::Apply {
             request: RequestId(1),
-            composition: Composition::parse(SHOP).expect("a composition"),
+            composition: COMPOSITION.clone(),
         });
         host
     }
@@ -143,17 +155,15 @@ fn here() -> Host {
         };
         let host = id(other.0);
         here.tell(Input::Peer(PeerInput::Up { host, path }));
-        for instance in Host::new(other).tells {
-            here.tell(Input::Peer(PeerInput::Instance(instance)));
-        }
+        let instance = Arc::clone(&INSTANCES[other.0]);
+        here.tell(Input::Peer(PeerInput::Instance(instance)));
     }
     here
 }
 
 /// A caller's first packet in its frame, as the host of that caller sends it.
 pub(crate) fn request(of: (&str, &str), attempt: u64) -> ServiceFrame {
-    let server = Host::new(HERE).tells.remove(0);
-    let client = Host::new(of).tells.remove(0);
+    let (server, client) = (&INSTANCES[HERE.0], &INSTANCES[of.0]);
     let (from, to) = (client.addresses.caller.v4, server.addresses.called.v4);
     let packet = PacketBuilder::ipv4(from.octets(), to.octets(), 64).tcp(4_000, 80, 7, 1_000);
     let mut bytes = Vec::new();

@@ -9,7 +9,7 @@ mod desk;
 pub use desk::Desk;
 
 use body::Body;
-use margay_core::admission::{Contact, LinkKey, Role, introduce};
+use margay_core::admission::{Contact, Issuer, LinkKey, Role, introduce};
 use margay_core::host::HostId;
 use margay_core::id::InstanceId;
 use margay_core::name::SitePath;
@@ -54,6 +54,8 @@ pub enum Order {
     Flood { topic: Topic, messages: usize },
     /// Tell the others, signed and in order, of an instance.
     Claim(Arc<RemoteInstance>),
+    /// Let newcomers in by this issuer, whoever holds what it grants.
+    LetIn(Box<Issuer>),
 }
 
 /// A host's two keys.
@@ -65,11 +67,11 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Keys that no other host of the lab has.
-    pub fn numbered(number: u8) -> Keys {
+    /// The rogue's, by which it is an issuer too.
+    fn rogue() -> Keys {
         Keys {
-            host: PrivateKey::from_bytes(&[number; 32]),
-            link: NoisePrivateKey::from_bytes([number; 32]),
+            host: PrivateKey::from_bytes(&[66; 32]),
+            link: NoisePrivateKey::from_bytes([66; 32]),
         }
     }
 
@@ -130,7 +132,7 @@ impl Rogue {
         first: &str,
         manner: Manner,
     ) -> Rogue {
-        let keys = Keys::numbered(66);
+        let keys = Keys::rogue();
         let site: SitePath = place.site.parse().unwrap();
         let roles: BTreeSet<Role> = place
             .is_gateway
@@ -153,7 +155,6 @@ impl Rogue {
                 link: keys.link.clone(),
             },
             network: desk.network(),
-            issuer: desk.issuer(),
             name: place.host.parse().unwrap(),
             site,
             may_be_gateway,

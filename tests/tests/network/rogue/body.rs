@@ -43,8 +43,6 @@ static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 pub struct Beginning {
     pub keys: Keys,
     pub network: NetworkId,
-    /// By which it lets newcomers in.
-    pub issuer: Issuer,
     pub name: HostName,
     pub site: SitePath,
     pub may_be_gateway: bool,
@@ -59,7 +57,8 @@ pub struct Beginning {
 pub struct Body {
     own: HostId,
     introduction: Vec<u8>,
-    issuer: Issuer,
+    /// By which it lets newcomers in.
+    issuer: Option<Box<Issuer>>,
     known: Membership,
     link: HostLink,
     socket: AsyncFd<LinkSocket>,
@@ -105,7 +104,7 @@ impl Body {
         let body = Body {
             own: keys.host.public(),
             introduction: beginning.introduction,
-            issuer: beginning.issuer,
+            issuer: None,
             known,
             link,
             socket: socket.unwrap(),
@@ -173,6 +172,7 @@ impl Body {
                 self.near
                     .handle_input(NeighbourhoodInput::Own(instance), now());
             }
+            Order::LetIn(issuer) => self.issuer = Some(issuer),
             Order::Flood { topic, messages } => {
                 for number in 1..=messages {
                     let topic = topic.clone();
@@ -247,25 +247,23 @@ impl Body {
         }
     }
 
-    /// Lets in who belongs to the network, or comes with a token of its desk.
+    /// Lets in who belongs to the network, or comes with a token of its desk; what others hold already
+    /// it does not look at.
     fn introduced(&mut self, exchange: ExchangeId, key: NoiseKey, introduction: &[u8]) {
         let link_key = LinkKey(*key.as_bytes());
+        let network = self.known.network();
+        let nobody = Membership::new(network);
         let (host, answer) = if is_newcomer(introduction) {
-            let network = self.known.network();
             let request = JoinRequest::open(introduction, network, link_key).unwrap();
-            let issued = self
-                .issuer
-                .redeem(&request, &self.known, wall_time())
-                .unwrap();
+            let issuer = self.issuer.as_mut().expect("nobody has a token without it");
+            let issued = issuer.redeem(&request, &nobody, wall_time()).unwrap();
             (issued.certificate.host, answer(Ok(&issued.credential)))
         } else {
-            match self.known.admit(introduction, link_key, wall_time()) {
-                Ok((host, _)) => {
-                    self.tell_near(host);
-                    (host, self.introduction.clone())
-                }
-                Err(_) => return,
-            }
+            let mut nobody = nobody;
+            let admitted = nobody.admit(introduction, link_key, wall_time());
+            let (host, _) = admitted.expect("its certificate holds");
+            self.learn(introduction);
+            (host, self.introduction.clone())
         };
         let answer = Statement::new(answer).unwrap();
         let admit = Input::Admit {

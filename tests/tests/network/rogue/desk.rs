@@ -1,11 +1,11 @@
 //! An issuer that the root of a lab's network certified, in the hands of a test.
 
-use super::{Keys, secret};
+use super::{Keys, PORT, secret};
 use crate::site::ROOT;
 use margay_core::address::Ipv4Block;
 use margay_core::admission::{
-    Certificate, Credential, Issuer, IssuerConfig, MEMBERSHIP_LIFETIME, Membership, NetworkId,
-    Place, Role, Root,
+    Certificate, Counter, Credential, Issuer, IssuerConfig, MEMBERSHIP_LIFETIME, Membership,
+    NetworkId, Place, Role, Root, Terms, Token,
 };
 use margay_core::host::HostId;
 use margay_core::name::SitePath;
@@ -13,27 +13,23 @@ use margay_core::signature::PrivateKey;
 use margay_core::wall_time::WallTime;
 use margay_tests::lab::Lab;
 use std::collections::BTreeSet;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Issues certificates like any issuer, out of the range that its test chose and by its test's clock.
+/// Issues certificates like any issuer, out of the range that its test chose.
 pub struct Desk {
     issuer: Issuer,
     network: NetworkId,
-    now: WallTime,
 }
 
 impl Desk {
-    /// Takes the root key out that `founder` wrote, and certifies an issuer for `range`.
+    /// Takes the root key out that `founder` wrote, and certifies the rogue as an issuer for `range`.
     pub fn open(lab: &Lab, founder: &str, range: &str) -> Desk {
-        Self::open_at(lab, founder, range, wall_time())
-    }
-
-    /// The same, by a clock that may be wrong.
-    pub fn open_at(lab: &Lab, founder: &str, range: &str, now: WallTime) -> Desk {
+        let now = wall_time();
         let root = std::fs::read_to_string(lab.host(founder).inside(ROOT)).unwrap();
         let root = Root::new(PrivateKey::from_bytes(&secret(&root)));
         let network = root.network();
-        let key = Keys::numbered(65).host;
+        let key = Keys::rogue().host;
         let range: Ipv4Block = range.parse().unwrap();
         // Nobody tells it of the founder's range: the ranges may overlap, by a person's mistake.
         let known = Membership::new(network);
@@ -47,7 +43,6 @@ impl Desk {
         Desk {
             issuer: Issuer::new(config, []).unwrap(),
             network,
-            now,
         }
     }
 
@@ -56,9 +51,21 @@ impl Desk {
         self.network
     }
 
-    /// The issuer as it is by now.
-    pub fn issuer(&self) -> Issuer {
-        self.issuer.clone()
+    /// A token for a host that shall come to the rogue, which is at `place`, and the issuer that will
+    /// let it in.
+    pub fn invite(mut self, lab: &Lab, place: &str) -> (Token, Issuer) {
+        let terms = Terms {
+            site: "paris".parse().unwrap(),
+            roles: BTreeSet::new(),
+            lifetime: Duration::from_secs(600),
+            uses: 1,
+        };
+        let counter = Counter {
+            link_key: Keys::rogue().link_key(),
+            addresses: vec![SocketAddr::new(lab.addresses(place)[0], PORT)],
+        };
+        let invited = self.issuer.invite(&terms, &counter, &[7; 32], wall_time());
+        (invited.unwrap().0, self.issuer)
     }
 
     /// What shows that a host belongs to the network.
@@ -75,7 +82,7 @@ impl Desk {
             roles,
         };
         let known = Membership::new(self.network);
-        let issued = self.issuer.admit(host, place, &known, self.now).unwrap();
+        let issued = self.issuer.admit(host, place, &known, wall_time()).unwrap();
         (issued.credential, issued.certificate)
     }
 }
