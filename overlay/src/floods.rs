@@ -139,7 +139,9 @@ mod tests {
             }
             now += Duration::from_secs(1);
         }
-        (0..5).for_each(|_| drop(floods.bring(peer, now)));
+        for _ in 0..5 {
+            assert_ne!(floods.bring(peer, now), Verdict::HangUp);
+        }
         floods.gone(&peer, now);
         assert_eq!(floods.bring(peer, now), Verdict::HangUp);
     }

@@ -130,12 +130,12 @@ fn datagram(gossip: &wire::Gossip) -> Vec<u8> {
     part.encode_to_vec()
 }
 
-/// A record that says what nobody understands, as `origin`'s word of that number, by the rogue's key.
-fn record(rogue: &Rogue, origin: HostId, sequence: u64, version: u32) -> wire::Gossip {
+/// A record that says what nobody understands, as `origin`'s word in some life of it, by the rogue's key.
+fn record(rogue: &Rogue, origin: HostId, epoch: u64, version: u32) -> wire::Gossip {
     let record = wire::Record {
         version,
-        epoch: 1,
-        sequence,
+        epoch,
+        sequence: 100,
         key: b"no key".to_vec(),
         body: Some(b"no body".to_vec()),
         digest: vec![0; 16],
@@ -158,11 +158,11 @@ fn poisoned_records_stop_nobody() {
     let ids = hosts.map(|host| Keys::of(&lab, host).id());
     let poisoned = [
         // Another host's word, by the rogue's key.
-        record(&rogue, ids[0], 100, 1),
-        record(&rogue, ids[1], 100, 1),
+        record(&rogue, ids[0], u64::MAX, 1),
+        record(&rogue, ids[1], u64::MAX, 1),
         // Its own word, which nobody understands, and one of a version to come.
-        record(&rogue, own, 100, 1),
-        record(&rogue, own, 101, 9),
+        record(&rogue, own, 1, 1),
+        record(&rogue, own, 1, 9),
     ];
     for gossip in &poisoned {
         rogue.publish(TOPIC, gossip.encode_to_vec());
@@ -372,5 +372,6 @@ fn streams_that_say_nothing_or_nonsense_keep_nobody_from_being_served() {
     until_dropped(lab.host(CALLER_AT), &["handshake_failed"]);
     lab.host(SERVER_AT).kill_daemon().unwrap();
     lab.start_member(SERVER_AT).unwrap();
+    until_fetched(&lab, CALLER_AT, "web");
     others_are_served(&lab);
 }
