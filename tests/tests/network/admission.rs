@@ -152,6 +152,8 @@ fn host_that_names_anothers_address_block_is_refused_in_one_line_on_both_sides()
         let lines = log.lines().filter(|line| line.contains(words[0]));
         assert_eq!(lines.count(), 1, "{log}");
     }
+    let counted = lab.host("paris-1").drops().unwrap();
+    assert!(counted.get("block_taken") > Some(&0), "{counted:?}");
     let seen = links(lab.host("paris-4"));
     assert_eq!(seen.get("paris-1").map(String::as_str), Some("refused"));
     assert_eq!(links(lab.host("paris-1")).get("paris-4"), None);

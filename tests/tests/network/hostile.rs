@@ -1,7 +1,9 @@
 //! Members and strangers that flood, stall, and speak nonsense: each is dropped by a reason, and the
 //! others are served.
 
-use crate::rogue::{CATALOG, Desk, Keys, Manner, Order, PORT, Place, Rogue};
+use crate::rogue::{
+    CATALOG, Desk, INTRODUCTION, Keys, Manner, Order, PORT, Place, REVOCATION, Rogue,
+};
 use crate::sites::{SOON, composition, fetch, until_fetched};
 use margay_core::address::{AddressPlan, InstanceAddresses, Ipv4Block, VirtualIp};
 use margay_core::host::HostId;
@@ -173,6 +175,9 @@ fn poisoned_records_stop_nobody() {
     rogue.publish(TOPIC, vec![0xff; 500]);
     for id in ids {
         rogue.say(id, CATALOG, &[0xff; 500]);
+        rogue.say(id, INTRODUCTION, b"nobody");
+        rogue.say(id, REVOCATION, b"everybody");
+        rogue.say(id, 200, b"of a version to come");
     }
     for host in hosts {
         let reasons = [
@@ -181,6 +186,7 @@ fn poisoned_records_stop_nobody() {
             "unreadable",
             "unknown_version",
             "unreadable_part",
+            "unknown_payload",
         ];
         until_dropped(lab.host(host), &reasons);
     }

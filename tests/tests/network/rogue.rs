@@ -28,6 +28,8 @@ pub const PORT: u16 = 7400;
 
 /// The kinds of payload that hosts send each other over the link.
 pub const CATALOG: u8 = 3;
+pub const INTRODUCTION: u8 = 4;
+pub const REVOCATION: u8 = 5;
 
 /// How it answers what others ask it over the overlay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What keeps a rogue among the others: its link, its overlay, and core between them.
 
 use super::desk::wall_time;
-use super::{Keys, Manner, Order};
+use super::{INTRODUCTION, Keys, Manner, Order};
 use margay_core::admission::Role;
 use margay_core::admission::{
     Issuer, JoinRequest, LinkKey, Membership, NetworkId, answer, is_newcomer,
@@ -27,9 +27,6 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
-
-/// The payload that passes on how a member introduces itself.
-const INTRODUCTION: u8 = 4;
 
 /// How long nothing needs to be looked at.
 const IDLE: Duration = Duration::from_secs(1);
