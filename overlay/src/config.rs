@@ -1,5 +1,6 @@
 //! What an overlay is told at its start, and the times it keeps.
 
+use crate::floods::Share;
 use margay_core::admission::NetworkId;
 use margay_core::signature::PrivateKey;
 use std::net::SocketAddr;
@@ -38,6 +39,8 @@ pub(crate) struct Pace {
     pub(crate) search_timeout: Duration,
     /// A connection that this host made and nobody asked to keep is closed after so long.
     pub(crate) idle_timeout: Duration,
+    /// What one host may bring.
+    pub(crate) share: Share,
 }
 
 impl Default for Pace {
@@ -49,6 +52,7 @@ impl Default for Pace {
             answer_timeout: Duration::from_secs(2),
             search_timeout: Duration::from_secs(2),
             idle_timeout: Duration::from_secs(60),
+            share: Share::default(),
         }
     }
 }

@@ -24,9 +24,12 @@ reasons! {
     NotAdmitted = "not_admitted", "A host that was not admitted called, or was to be called, kept or asked.";
     HandshakeFailed = "handshake_failed", "A handshake failed: of another network, no libp2p at all, or too slow.";
     ConnectionLimit = "connection_limit", "A connection was refused: there are too many.";
+    SourceLimit = "source_limit", "A connection was refused: as many handshakes with its address are under way as may be.";
     Unreachable = "unreachable", "A host could not be reached at any of its addresses.";
     Silent = "silent", "A connection was closed: its host answers no ping, or never said what it speaks.";
     Unreadable = "unreadable", "A connection was closed: a question or an answer that it brought was too long.";
+    Flood = "flood", "A message was dropped: its host brings more than one may, and is hung up on if it goes on.";
+    Shunned = "shunned", "A host called, or was to be called, that was hung up on for flooding a moment ago.";
     Stalled = "stalled", "A question did not arrive whole in time.";
     Unanswered = "unanswered", "A question of another host was answered too late, or not at all.";
     NoAnswer = "no_answer", "A question got no answer: its host is away, busy or silent.";

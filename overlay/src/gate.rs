@@ -1,6 +1,7 @@
 //! The gate before all protocols: who was not admitted is neither called nor let in.
 
 use crate::drops::{Drops, OverlayDrop};
+use crate::identity::socket_addr;
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
@@ -10,13 +11,25 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
+
+/// Handshakes under way with callers at one address: strangers who say nothing hold a place for as long
+/// as one may take, and members who call at once are done in a moment, or call again.
+const HANDSHAKES_FROM_SOURCE_MAX: usize = 8;
 
 /// Why the gate stayed shut.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} was not admitted")]
-struct Stranger(PeerId);
+enum Shut {
+    #[error("{0} was not admitted")]
+    Stranger(PeerId),
+    #[error("{0} flooded this host a moment ago")]
+    Flooder(PeerId),
+    #[error("too many handshakes with callers at {0} are under way")]
+    Source(IpAddr),
+}
 
 /// All protocols, behind the one rule who may use them.
 ///
@@ -24,6 +37,10 @@ struct Stranger(PeerId);
 /// protocol was told.
 pub(crate) struct Gate<P> {
     admitted: BTreeMap<PeerId, Vec<Multiaddr>>,
+    /// Who is not let in, and until when.
+    shunned: BTreeMap<PeerId, Instant>,
+    /// Callers whose handshakes are under way, and where they call from.
+    callers: BTreeMap<ConnectionId, IpAddr>,
     pub(crate) protocols: P,
     drops: Arc<Drops>,
 }
@@ -33,6 +50,8 @@ impl<P> Gate<P> {
     pub(crate) fn new(protocols: P, drops: Arc<Drops>) -> Self {
         Gate {
             admitted: BTreeMap::new(),
+            shunned: BTreeMap::new(),
+            callers: BTreeMap::new(),
             protocols,
             drops,
         }
@@ -53,11 +72,40 @@ impl<P> Gate<P> {
         self.admitted.get(peer).map(Vec::as_slice)
     }
 
-    fn pass(&self, peer: &PeerId) -> Result<&[Multiaddr], ConnectionDenied> {
+    /// Lets an admitted host neither in nor be called until then.
+    pub(crate) fn shun(&mut self, peer: PeerId, until: Instant) {
+        self.shunned.insert(peer, until);
+    }
+
+    fn pass(&mut self, peer: &PeerId) -> Result<&[Multiaddr], ConnectionDenied> {
+        let now = Instant::now();
+        self.shunned.retain(|_, until| *until > now);
+        if self.shunned.contains_key(peer) {
+            self.drops.count(OverlayDrop::Shunned);
+            return Err(ConnectionDenied::new(Shut::Flooder(*peer)));
+        }
         self.addresses(peer).ok_or_else(|| {
             self.drops.count(OverlayDrop::NotAdmitted);
-            ConnectionDenied::new(Stranger(*peer))
+            ConnectionDenied::new(Shut::Stranger(*peer))
         })
+    }
+
+    /// Takes note of a caller, unless too many others at its address are on their way in.
+    fn hear_caller(
+        &mut self,
+        id: ConnectionId,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        let Some(source) = socket_addr(remote).map(|remote| source(remote.ip())) else {
+            return Ok(());
+        };
+        let same = self.callers.values().filter(|it| **it == source).count();
+        if same >= HANDSHAKES_FROM_SOURCE_MAX {
+            self.drops.count(OverlayDrop::SourceLimit);
+            return Err(ConnectionDenied::new(Shut::Source(source)));
+        }
+        self.callers.insert(id, source);
+        Ok(())
     }
 }
 
@@ -73,6 +121,14 @@ pub(crate) fn call(peer: PeerId) -> DialOpts {
         .build()
 }
 
+/// Of whom an address is: an IPv6 host has all of its /64, as the host link sees it.
+fn source(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() & !u128::from(u64::MAX)).into()),
+    }
+}
+
 impl<P: NetworkBehaviour> NetworkBehaviour for Gate<P> {
     type ConnectionHandler = P::ConnectionHandler;
     type ToSwarm = P::ToSwarm;
@@ -83,6 +139,7 @@ impl<P: NetworkBehaviour> NetworkBehaviour for Gate<P> {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
+        self.hear_caller(id, remote)?;
         let protocols = &mut self.protocols;
         protocols.handle_pending_inbound_connection(id, local, remote)
     }
@@ -94,6 +151,7 @@ impl<P: NetworkBehaviour> NetworkBehaviour for Gate<P> {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.callers.remove(&id);
         self.pass(&peer)?;
         let protocols = &mut self.protocols;
         protocols.handle_established_inbound_connection(id, peer, local, remote)
@@ -129,6 +187,9 @@ impl<P: NetworkBehaviour> NetworkBehaviour for Gate<P> {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
+        if let FromSwarm::ListenFailure(failure) = &event {
+            self.callers.remove(&failure.connection_id);
+        }
         self.protocols.on_swarm_event(event);
     }
 

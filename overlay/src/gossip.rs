@@ -52,6 +52,8 @@ pub(crate) fn gossip(config: &OverlayConfig) -> Result<Gossip, String> {
     let settings = ConfigBuilder::default()
         .protocol_id_prefix(config.protocol("gossip"))
         .validation_mode(ValidationMode::Anonymous)
+        // What is passed on is for the task to say: see `floods`.
+        .validate_messages()
         .message_id_fn(message_id)
         .max_transmit_size(OVERLAY_BYTES_MAX + ENVELOPE_BYTES_MAX)
         .mesh_n(4)

@@ -34,6 +34,7 @@ mod codec;
 mod config;
 mod connections;
 mod drops;
+mod floods;
 mod gate;
 mod gossip;
 mod handle;

@@ -1,9 +1,11 @@
 //! The task that drives the swarm: core's commands in, what the protocols say out.
 
 use crate::behaviour::{Protocols, ProtocolsEvent};
+use crate::codec::Carried;
 use crate::config::{OverlayConfig, Pace};
 use crate::connections::Connections;
 use crate::drops::{Drops, OverlayDrop};
+use crate::floods::{Floods, Verdict};
 use crate::gate::{Gate, call};
 use crate::gossip::publish;
 use crate::identity::{host_of, multiaddr, peer_of};
@@ -12,10 +14,10 @@ use crate::questions::{Questions, Upshot};
 use crate::queue::{Receiver, Sender};
 use libp2p::connection_limits::Exceeded;
 use libp2p::futures::StreamExt;
-use libp2p::gossipsub::IdentTopic;
+use libp2p::gossipsub::{IdentTopic, MessageAcceptance};
 use libp2p::kad::Mode;
 use libp2p::swarm::{ConnectionDenied, DialError, ListenError, SwarmEvent};
-use libp2p::{PeerId, StreamProtocol, Swarm, gossipsub, identify, ping};
+use libp2p::{PeerId, StreamProtocol, Swarm, gossipsub, identify, ping, request_response};
 use margay_core::host::HostId;
 use margay_core::overlay::{OverlayCommand, OverlayEvent, QuestionId, Topic};
 use std::net::SocketAddr;
@@ -31,6 +33,7 @@ pub(crate) struct Task {
     kademlia_protocol: StreamProtocol,
     connections: Connections,
     questions: Questions,
+    floods: Floods,
     kademlia: Kademlia,
     commands: Receiver<OverlayCommand>,
     events: Sender<OverlayEvent>,
@@ -57,6 +60,7 @@ impl Task {
             kademlia_protocol,
             connections: Connections::new(own, pace, seed),
             questions: Questions::new(pace, drops.clone()),
+            floods: Floods::new(pace.share),
             kademlia: Kademlia::new(host, pace, Instant::now(), drops.clone()),
             swarm,
             commands,
@@ -225,6 +229,7 @@ impl Task {
             } => {
                 tracing::debug!(%peer_id, ?cause, "connection closed");
                 if self.connections.closed(&peer_id, connection_id, now) {
+                    self.floods.gone(&peer_id, now);
                     let host = host_of(&peer_id);
                     self.tell(host.map(|host| OverlayEvent::Disconnected { host }));
                     self.call(now);
@@ -246,7 +251,6 @@ impl Task {
     }
 
     fn handle_protocols(&mut self, event: ProtocolsEvent, now: Instant) {
-        let gate = self.swarm.behaviour_mut();
         match event {
             ProtocolsEvent::Identify(event) => self.handle_identify(event),
             ProtocolsEvent::Ping(ping::Event {
@@ -259,16 +263,10 @@ impl Task {
                     self.drops.count(OverlayDrop::Silent);
                 }
             }
-            ProtocolsEvent::Gossip(event) => self.handle_gossip(event),
-            ProtocolsEvent::Asking(event) => match self.questions.handle_event(event) {
-                Upshot::Tell(event) => self.tell(Some(event)),
-                Upshot::HangUp(id, event) => {
-                    self.swarm.close_connection(id);
-                    self.tell(event);
-                }
-                Upshot::Done => {}
-            },
+            ProtocolsEvent::Gossip(event) => self.handle_gossip(event, now),
+            ProtocolsEvent::Asking(event) => self.handle_asking(event, now),
             ProtocolsEvent::Table(event) => {
+                let gate = self.swarm.behaviour_mut();
                 let told = self.kademlia.handle_event(gate, event, now);
                 self.tell(told);
             }
@@ -298,13 +296,64 @@ impl Task {
         }
     }
 
-    fn handle_gossip(&mut self, event: gossipsub::Event) {
+    fn handle_asking(&mut self, event: request_response::Event<Carried, Carried>, now: Instant) {
+        if let request_response::Event::Message {
+            peer,
+            message: request_response::Message::Request { .. },
+            ..
+        } = &event
+            && !self.takes(*peer, now)
+        {
+            return;
+        }
+        match self.questions.handle_event(event) {
+            Upshot::Tell(event) => self.tell(Some(event)),
+            Upshot::HangUp(id, event) => {
+                self.swarm.close_connection(id);
+                self.tell(event);
+            }
+            Upshot::Done => {}
+        }
+    }
+
+    /// Whether one more message of a host is taken; who goes on beyond that is hung up on.
+    fn takes(&mut self, peer: PeerId, now: Instant) -> bool {
+        let verdict = self.floods.bring(peer, now);
+        if verdict == Verdict::Take {
+            return true;
+        }
+        self.drops.count(OverlayDrop::Flood);
+        if verdict == Verdict::HangUp {
+            tracing::warn!(%peer, "a host is hung up on, for it floods this one");
+            let until = now + self.floods.shun();
+            self.swarm.behaviour_mut().shun(peer, until);
+            // Fails only if there is no connection.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        false
+    }
+
+    fn handle_gossip(&mut self, event: gossipsub::Event, now: Instant) {
         match event {
             gossipsub::Event::Message {
                 propagation_source,
+                message_id,
                 message,
-                ..
             } => {
+                let takes = self.takes(propagation_source, now);
+                let acceptance = match takes {
+                    true => MessageAcceptance::Accept,
+                    false => MessageAcceptance::Ignore,
+                };
+                let gossip = &mut self.swarm.behaviour_mut().protocols.gossip;
+                gossip.report_message_validation_result(
+                    &message_id,
+                    &propagation_source,
+                    acceptance,
+                );
+                if !takes {
+                    return;
+                }
                 let from = host_of(&propagation_source);
                 self.tell(from.map(|from| OverlayEvent::Heard {
                     topic: Topic(message.topic.into_string()),

@@ -1,6 +1,7 @@
 //! Whole overlays over loopback, and what each of them hears.
 
 mod asking;
+mod corpus;
 mod gossip;
 mod kademlia;
 mod malice;

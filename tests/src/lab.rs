@@ -20,8 +20,10 @@ pub use wait::until;
 use anyhow::{Context, Result, bail, ensure};
 use disk::Disk;
 use namespaces::Namespaces;
+use nix::sched::{CloneFlags, setns};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -48,6 +50,8 @@ pub struct Host {
     namespaces: Namespaces,
     binaries: PathBuf,
     daemon: Mutex<Option<Child>>,
+    /// How far the daemon's time of day is off, as libfaketime reads it.
+    clock: Mutex<Option<String>>,
     log: NamedTempFile,
     /// Held by whoever ends the host; the others wait until it is gone.
     ending: Mutex<()>,
@@ -72,6 +76,7 @@ impl Host {
             namespaces: Namespaces::new(name)?,
             binaries: binaries()?,
             daemon: Mutex::new(None),
+            clock: Mutex::new(None),
             log: tempfile::Builder::new()
                 .append(true)
                 .tempfile()
@@ -109,7 +114,7 @@ impl Host {
                 path.display()
             );
         }
-        let mut command = self.namespaces.command(self.binary("margay"));
+        let mut command = self.daemon_command()?;
         command.args(["up", "--state"]).arg(state_directory());
         command.arg("--run").arg(run_directory()).args(options);
         let log = || {
@@ -122,6 +127,28 @@ impl Host {
         let child = command.spawn().context("cannot start the daemon")?;
         *self.daemon() = Some(child);
         Ok(())
+    }
+
+    /// Lets the daemon's time of day be off by `off`, such as `+1h`, from its next start on. Its
+    /// monotonic clock goes as all others do.
+    pub fn shift_clock(&self, off: &str) {
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        *clock = Some(off.to_owned());
+    }
+
+    /// Nobody has a namespace for the time of day (time_namespaces(7)): a daemon whose clock is off
+    /// reads it through libfaketime.
+    fn daemon_command(&self) -> Result<Command> {
+        let margay = self.binary("margay");
+        let clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(off) = clock.as_ref() else {
+            return Ok(self.namespaces.command(margay));
+        };
+        let mut command = self.namespaces.command("env");
+        command.arg(format!("LD_PRELOAD={}", libfaketime()?.display()));
+        command.arg(format!("FAKETIME={off}"));
+        command.arg("FAKETIME_DONT_FAKE_MONOTONIC=1").arg(margay);
+        Ok(command)
     }
 
     /// Waits until the daemon has ended by itself.
@@ -173,6 +200,16 @@ impl Host {
             child.wait().context("cannot wait for the daemon")?;
         }
         Ok(())
+    }
+
+    /// Lets the whole host stand still, as a machine that is suspended; [`Host::thaw`] lets it go on.
+    pub fn freeze(&self) -> Result<()> {
+        self.namespaces.freeze(true)
+    }
+
+    /// Lets a host go on that stood still.
+    pub fn thaw(&self) -> Result<()> {
+        self.namespaces.freeze(false)
     }
 
     /// Kills a process of the host with SIGKILL, waits until nothing is left of it, and says when
@@ -296,6 +333,8 @@ impl Host {
     }
 
     fn end_now(&self) {
+        // Who stands still ends nothing; a host that is gone needs no thaw.
+        self.thaw().ok();
         let daemon = self.daemon().take();
         if self.namespaces.living() && daemon.is_some() {
             // `down` is polite; what it leaves, the kernel ends with the pid namespace.
@@ -329,6 +368,12 @@ impl Host {
             }
             Err(error) => format!("the daemon's log is unreadable: {error}"),
         }
+    }
+
+    /// The host's network namespace, for `setns`.
+    pub fn network_namespace(&self) -> PathBuf {
+        let first_process = self.namespaces.first_process();
+        Path::new("/proc").join(first_process).join("ns/net")
     }
 
     /// A process of the host, which numbers it `pid`, as we number it.
@@ -367,6 +412,20 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Where Debian puts libfaketime, on whatever machine.
+fn libfaketime() -> Result<PathBuf> {
+    let libraries = Path::new("/usr/lib").read_dir()?.flatten();
+    let mut paths = libraries.map(|it| it.path().join("faketime/libfaketime.so.1"));
+    let found = paths.find(|path| path.is_file());
+    found.context("no libfaketime is installed; `./x setup` installs it")
+}
+
+/// Moves the calling thread into a network namespace, for good.
+pub fn in_network(namespace: &Path) -> Result<()> {
+    let namespace = File::open(namespace).context("the host is gone")?;
+    setns(namespace, CloneFlags::CLONE_NEWNET).context("cannot enter the host's network")
 }
 
 /// Where the daemon keeps its state, inside the host.

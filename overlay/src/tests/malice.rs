@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::behaviour::transport;
+use crate::floods::Share;
 use crate::gate::call;
 use crate::identity::{keypair, multiaddr, peer_of};
 use libp2p::futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
@@ -179,4 +180,103 @@ async fn strangers_that_speak_no_libp2p_are_hung_up_on() {
         .unwrap();
     a.counts("handshake_failed", 1).await;
     others_are_served(a, b).await;
+}
+
+/// Two hosts that are connected to a third, which may bring little.
+async fn pair_and_small_share() -> (Host, Host, Host) {
+    let small = Pace {
+        share: Share {
+            burst: 20,
+            per_second: 10,
+            excess_max: 20,
+            shun: Duration::from_secs(2),
+        },
+        ..Pace::default()
+    };
+    let mut hosts = members(3, small).await;
+    let (mut flooder, mut b, mut a) = (
+        hosts.pop().unwrap(),
+        hosts.pop().unwrap(),
+        hosts.pop().unwrap(),
+    );
+    for host in [&b, &flooder] {
+        a.keep(host);
+        a.connected(host).await;
+    }
+    b.connected(&a).await;
+    flooder.connected(&a).await;
+    (a, b, flooder)
+}
+
+#[tokio::test]
+async fn who_floods_gossip_is_hung_up_on_and_what_it_floods_is_not_passed_on() {
+    let (mut a, mut b, flooder) = pair_and_small_share().await;
+    a.subscribe();
+    b.subscribe();
+    publish_until_heard(&flooder, &mut a, "ready").await;
+
+    for number in 0..100 {
+        flooder.publish(&format!("flood {number}"));
+    }
+
+    a.disconnected(flooder.id()).await;
+    assert!(a.count("flood") > 20, "{:?}", a.counted());
+    // It is called, and calls, in vain; and is let in again after a while.
+    a.counts("shunned", 1).await;
+    a.connected(&flooder).await;
+    // Who passed on what was taken is no flooder.
+    a.ask(&b, 1, "still there?");
+    let (_, asked, _) = b.asked().await;
+    b.answer(asked, "yes");
+    assert_eq!(a.answered(1).await.as_deref(), Some("yes"));
+    let heard = b.end().await;
+    let gone = |it: &OverlayEvent| matches!(it, OverlayEvent::Disconnected { .. });
+    assert!(!heard.iter().any(gone), "{heard:?}");
+    let floods = heard
+        .iter()
+        .filter(|it| matches!(it, OverlayEvent::Heard { .. }))
+        .count();
+    assert!(floods <= 30, "{floods} of a flood were passed on");
+}
+
+#[tokio::test]
+async fn who_floods_with_questions_is_hung_up_on() {
+    let (mut a, b, flooder) = pair_and_small_share().await;
+    for question in 0..100 {
+        flooder.ask(&a, question, "well?");
+    }
+    a.disconnected(flooder.id()).await;
+    assert!(a.count("flood") > 20, "{:?}", a.counted());
+    b.ask(&a, 1, "and you?");
+    let asked = a
+        .wait(|event| match event {
+            OverlayEvent::Asked { from, asked, .. } if from == b.id() => Some(asked),
+            _ => None,
+        })
+        .await;
+    a.answer(asked, "here");
+}
+
+/// ```text
+///  strangers at 127.0.0.2, all silent ──▶ a ◀── b, a member at 127.0.0.1
+/// ```
+#[tokio::test]
+async fn strangers_that_say_nothing_leave_room_for_members() {
+    let pace = Pace {
+        // Longer than the test waits for anything.
+        handshake_timeout: 2 * DEADLINE,
+        ..Pace::default()
+    };
+    let mut hosts = members(2, pace).await;
+    let (mut b, mut a) = (hosts.pop().unwrap(), hosts.pop().unwrap());
+    let mut strangers = Vec::new();
+    for _ in 0..100 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        strangers.push(socket.connect(a.address).await.unwrap());
+    }
+    a.counts("source_limit", 1).await;
+    b.keep(&a);
+    b.connected(&a).await;
+    a.connected(&b).await;
 }

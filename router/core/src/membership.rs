@@ -9,6 +9,7 @@
 
 mod admit;
 mod effects;
+mod hearsay;
 mod member;
 mod standing;
 mod tuning;
@@ -18,6 +19,7 @@ use crate::moment::Moment;
 use admit::admit;
 use effects::Effects;
 use foca::{Foca, NoCustomBroadcast, Timer};
+use hearsay::{Hearsay, Word};
 use member::{Member, WireCodec};
 use rand::rngs::SmallRng;
 use rand::seq::IteratorRandom;
@@ -121,6 +123,8 @@ pub enum MembershipDrop {
     Unreadable,
     /// It says that another host sent it.
     Impersonated,
+    /// Others say that its sender is in a later life than it says itself.
+    Contradicted,
     /// Readable, and still of no use to the protocol.
     Refused,
     /// It would have gone to a host that is none of this site.
@@ -136,6 +140,7 @@ impl MembershipDrop {
         MembershipDrop::TooLong,
         MembershipDrop::Unreadable,
         MembershipDrop::Impersonated,
+        MembershipDrop::Contradicted,
         MembershipDrop::Refused,
         MembershipDrop::ToAStranger,
         MembershipDrop::TooManyPeers,
@@ -148,6 +153,7 @@ impl MembershipDrop {
             MembershipDrop::TooLong => "too_long",
             MembershipDrop::Unreadable => "unreadable",
             MembershipDrop::Impersonated => "impersonated",
+            MembershipDrop::Contradicted => "contradicted",
             MembershipDrop::Refused => "refused",
             MembershipDrop::ToAStranger => "to_a_stranger",
             MembershipDrop::TooManyPeers => "too_many_peers",
@@ -161,6 +167,7 @@ pub struct Membership {
     foca: Foca<Member, WireCodec, FocaRng, NoCustomBroadcast>,
     effects: Effects,
     peers: BTreeSet<HostId>,
+    hearsay: Hearsay,
     standings: Standings,
     random: SmallRng,
     greet_at: Moment,
@@ -182,6 +189,7 @@ impl Membership {
             foca: Foca::new(identity, tuned(0), foca_random, WireCodec),
             effects: Effects::new(now),
             peers: BTreeSet::new(),
+            hearsay: Hearsay::default(),
             standings: Standings::default(),
             random,
             greet_at: now,
@@ -263,18 +271,54 @@ impl Membership {
 
     fn take_datagram(&mut self, from: &HostId, bytes: &[u8]) {
         let taken = if self.peers.contains(from) {
-            admit(from, bytes, |host| {
-                self.peers.contains(host) || *host == self.host
+            admit(from, bytes, |told| {
+                // Strangers would be probed and remembered.
+                let belongs = self.peers.contains(&told.host) || told.host == self.host;
+                belongs && self.hearsay.may_be(told, self.effects.now)
             })
         } else {
             Err(MembershipDrop::NotOfThisSite)
         };
-        let taken = taken.and_then(|bytes| {
+        let taken = taken.and_then(|(said, bytes)| {
+            self.compare(said)?;
             let handled = self.foca.handle_data(&bytes, &mut self.effects);
             handled.map_err(|_| MembershipDrop::Refused)
         });
         if let Err(reason) = taken {
             self.count(reason);
+        }
+    }
+
+    /// Sets what a host says it is against what it is held for by what others said.
+    fn compare(&mut self, said: Member) -> Result<(), MembershipDrop> {
+        let held = self.held(&said.host);
+        match self.hearsay.hear(said, held, self.effects.now) {
+            Word::Agrees => Ok(()),
+            Word::Contradicts => Err(MembershipDrop::Contradicted),
+            Word::Refutes => {
+                self.forget(&said.host);
+                Ok(())
+            }
+        }
+    }
+
+    /// What the failure detector holds a host for.
+    fn held(&self, host: &HostId) -> Option<Member> {
+        let mut held = self.foca.iter_membership_state().map(|it| *it.id());
+        held.find(|held| held.host == *host)
+    }
+
+    /// Has the failure detector know nothing of a host any more.
+    fn forget(&mut self, host: &HostId) {
+        if let Some(member) = self.held(host) {
+            let down = foca::Member::down(member);
+            // Neither can fail: nothing is decoded, and every update fits.
+            let _ = self
+                .foca
+                .apply_many([down].into_iter(), false, &mut self.effects);
+            let _ = self
+                .foca
+                .handle_timer(Timer::RemoveDown(member), &mut self.effects);
         }
     }
 
@@ -285,21 +329,12 @@ impl Membership {
             peers.pop_last();
             self.count(MembershipDrop::TooManyPeers);
         }
-        for gone in self.peers.difference(&peers) {
-            let known = self.foca.iter_membership_state().map(|member| *member.id());
-            let known: Vec<Member> = known.filter(|member| member.host == *gone).collect();
-            for member in known {
-                let down = foca::Member::down(member);
-                // Neither can fail: nothing is decoded, and every update fits.
-                let _ = self
-                    .foca
-                    .apply_many([down].into_iter(), false, &mut self.effects);
-                let _ = self
-                    .foca
-                    .handle_timer(Timer::RemoveDown(member), &mut self.effects);
-            }
-            self.standings.forget(gone, &mut self.outputs);
+        let gone: Vec<HostId> = self.peers.difference(&peers).copied().collect();
+        for gone in gone {
+            self.forget(&gone);
+            self.standings.forget(&gone, &mut self.outputs);
         }
+        self.hearsay.retain(|host| peers.contains(host));
         self.peers = peers;
         self.foca
             .set_config(tuned(self.peers.len()))

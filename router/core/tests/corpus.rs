@@ -87,7 +87,7 @@ fn every_input_of_the_corpus_is_read_as_its_name_says() {
         ),
         (
             "error about udp",
-            "error-v4 error-v6 error-cut-to-eight error-too-big-v6 error-zero-checksum \
+            "error-v4 error-v6 error-cut-to-eight error-too-big-v6 error-zero-checksum error-checksum-all-ones \
              error-about-first-fragment error-about-options-v6 error-with-extension",
         ),
         ("error about tcp", "error-about-tcp-v4 error-about-tcp-v6"),

@@ -1,7 +1,7 @@
 //! The command line's grammar.
 
 use crate::flow_log::FlowLogLevel;
-use crate::resolve::Kind;
+use crate::protocol::Kind;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use margay_core::sites::SUMMARY_BYTES_MAX;

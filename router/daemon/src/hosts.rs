@@ -54,6 +54,9 @@ const DATAGRAM_BATCH: usize = 64;
 /// How often certificates are looked at: they last for days.
 const LOOK_AT_CERTIFICATES: Duration = Duration::from_secs(60);
 
+/// A payload was of a kind that this version does not know.
+const UNKNOWN_PAYLOAD: &str = "unknown_payload";
+
 /// A link that works.
 #[derive(Clone, Debug)]
 struct Linked {
@@ -82,6 +85,8 @@ pub struct Hosts {
     refusals: Refusals,
     /// Whose refusal was logged last, and why: who comes again is refused again.
     refused: BTreeMap<NoiseKey, String>,
+    /// How often what another host showed or passed on was refused, by the reason's name.
+    refused_for: BTreeMap<&'static str, u64>,
     /// Devices from which the kernel takes other hosts' packets.
     devices: BTreeSet<u32>,
     /// Who of the site is up, and what runs there.
@@ -197,6 +202,7 @@ impl Hosts {
             addresses: BTreeMap::new(),
             refusals: Refusals::new(),
             refused: BTreeMap::new(),
+            refused_for: BTreeMap::new(),
             devices: BTreeSet::new(),
             near,
             inputs: VecDeque::new(),
@@ -263,7 +269,10 @@ impl Hosts {
         let link = link.map(|reason| ("link", reason.name(), counted.of(*reason)));
         let overlay = self.overlay.drops();
         let overlay = overlay.map(|(reason, count)| ("overlay", reason, count));
-        link.chain(self.near.drops()).chain(overlay).collect()
+        let refused = self.refused_for.iter();
+        let refused = refused.map(|(reason, count)| ("admission", *reason, *count));
+        let all = link.chain(self.near.drops()).chain(overlay);
+        all.chain(refused).collect()
     }
 
     /// Takes note of how packets get to a host whose link is up at `address`, and has the kernel take
@@ -411,6 +420,7 @@ impl Hosts {
             }
             None => {
                 tracing::debug!(from = from.short(), "a payload that nobody here reads");
+                self.count_refused(UNKNOWN_PAYLOAD);
             }
         }
     }

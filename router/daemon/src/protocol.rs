@@ -1,6 +1,6 @@
 //! What the command line and the daemon say to each other: one JSON line each way.
 
-use crate::resolve::Kind;
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
@@ -64,6 +64,26 @@ pub enum Request {
     Members,
     /// End every instance and the host itself.
     Down,
+}
+
+/// The kinds of DNS record that an operator can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// IPv4 addresses.
+    A,
+    /// IPv6 addresses.
+    Aaaa,
+    /// Who serves a port: _http._tcp.web.matrix.
+    Srv,
+    /// What composition and version a service or an instance is of.
+    Txt,
+    /// Whose an address is.
+    Ptr,
+    /// The start of the zone.
+    Soa,
+    /// The zone's name server.
+    Ns,
 }
 
 /// For whom a token shall be.
@@ -279,4 +299,26 @@ pub struct Target {
     pub environment: std::collections::BTreeMap<String, String>,
     /// Its newest log file.
     pub log: String,
+}
+
+#[cfg(test)]
+#[path = "../fuzz/check.rs"]
+mod check;
+
+#[cfg(test)]
+mod tests {
+    use super::check::check;
+
+    #[test]
+    fn every_request_of_the_corpus_is_read_unless_its_name_says_otherwise() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/control");
+        let files: Vec<_> = std::fs::read_dir(corpus).unwrap().collect();
+        assert!(files.len() > 20);
+        for file in files {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let read = check(&std::fs::read(&path).unwrap());
+            assert_eq!(read, !name.starts_with("wrong"), "{name}");
+        }
+    }
 }

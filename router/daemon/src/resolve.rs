@@ -1,36 +1,14 @@
 //! Asking for a name by hand, as an instance would be answered.
 
+use crate::protocol::Kind;
 use crate::router_thread::now;
-use clap::ValueEnum;
 use margay_core::id::InstanceId;
 use margay_core::names::{Answer, NamesSnapshot, Question, QuestionKind, reverse_name};
-
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 
 /// What an operator calls the host's own programs.
 pub const HOST: &str = "host";
-
-/// The kinds of record that an operator can ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// IPv4 addresses.
-    A,
-    /// IPv6 addresses.
-    Aaaa,
-    /// Who serves a port: _http._tcp.web.matrix.
-    Srv,
-    /// What composition and version a service or an instance is of.
-    Txt,
-    /// Whose an address is.
-    Ptr,
-    /// The start of the zone.
-    Soa,
-    /// The zone's name server.
-    Ns,
-}
 
 /// What `caller` is answered for `name`, which may be an address; without `kind`, both families of
 /// addresses, or an address's name.

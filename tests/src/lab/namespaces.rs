@@ -42,6 +42,7 @@ set -eu
 read -r pid rest </proc/self/stat
 mount -t proc proc /proc
 mount -t tmpfs -o mode=755 margay-lab "$1"
+mount -t tmpfs -o mode=1777 margay-lab /dev/shm
 mkdir "$1/state" "$1/run"
 while umount "$2" 2>/dev/null; do :; done
 mount -t cgroup2 cgroup2 "$2"
@@ -117,6 +118,13 @@ impl Namespaces {
         command.arg(program.as_ref());
         command.process_group(0);
         command
+    }
+
+    /// Lets every process inside stand still, or go on (cgroup v2: `cgroup.freeze`).
+    pub(super) fn freeze(&self, still: bool) -> Result<()> {
+        let file = self.cgroup_path.join("cgroup.freeze");
+        let digit = if still { "1" } else { "0" };
+        fs::write(&file, digit).with_context(|| format!("cannot write {}", file.display()))
     }
 
     /// The first process, as we see it.

@@ -1,10 +1,11 @@
 //! Who gets in, who does not, and who is taken out: told in one line on both sides.
 
+use crate::rogue::{Desk, Manner, Order, Place, Rogue};
 use crate::site::{
     Family, SOON, complaint, create, hosts, invite, join, links, network, said, until_linked,
     until_links, until_logged,
 };
-use margay_tests::lab::until;
+use margay_tests::lab::{Lab, Topology, until};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -143,4 +144,51 @@ fn host_that_runs_something_does_not_join() {
         ],
     );
     assert!(again.contains("belongs to network"), "{again}");
+}
+
+/// ```text
+///   paris-1: founder   paris-2: holds 100.64.16.0/20   paris-3: an issuer that grants it once more
+///                                                      paris-4: to it
+/// ```
+#[test]
+fn host_that_names_anothers_address_block_is_refused_in_one_line_on_both_sides() {
+    let topology = Topology::parse("[site.paris]\nhosts = 4\n").unwrap();
+    let lab = Lab::without_daemons(&topology).unwrap();
+    let strays = ["paris-3", "paris-4"];
+    lab.found_network_without(&strays, "paris-1", |_| &[])
+        .unwrap();
+    let mut desk = Desk::open(&lab, "paris-1", "100.127.0.0/16");
+    let place = Place {
+        host: "paris-3",
+        site: "paris",
+        is_gateway: false,
+    };
+    let rogue = Rogue::enter(&lab, &mut desk, &place, "paris-1", Manner::Honest);
+    let desk = Desk::open(&lab, "paris-1", "100.64.16.0/20");
+    let (token, issuer) = desk.invite(&lab, "paris-3");
+    rogue.order(Order::LetIn(Box::new(issuer)));
+
+    lab.start_member("paris-4").unwrap();
+    let joined = said(
+        lab.host("paris-4"),
+        &["join", &token.to_string(), "--name", "paris-4"],
+    );
+    assert!(joined.contains("100.64.16.0/20"), "{joined}");
+
+    let (here, there) = (
+        ["a host was refused", "block"],
+        ["this host was refused", "addresses"],
+    );
+    until_logged(&lab, "paris-4", &there);
+    until_logged(&lab, "paris-1", &here);
+    for (host, words) in [("paris-1", here), ("paris-4", there)] {
+        let log = std::fs::read_to_string(lab.host(host).log()).unwrap();
+        let lines = log.lines().filter(|line| line.contains(words[0]));
+        assert_eq!(lines.count(), 1, "{log}");
+    }
+    let counted = lab.host("paris-1").drops().unwrap();
+    assert!(counted.get("block_taken") > Some(&0), "{counted:?}");
+    let seen = links(lab.host("paris-4"));
+    assert_eq!(seen.get("paris-1").map(String::as_str), Some("refused"));
+    assert_eq!(links(lab.host("paris-1")).get("paris-4"), None);
 }

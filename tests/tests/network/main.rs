@@ -7,6 +7,11 @@
 
 mod admission;
 mod aggregates;
+mod changes;
+mod clocks;
 mod flows;
+mod gateways;
+mod hostile;
+mod rogue;
 mod site;
 mod sites;

@@ -4,9 +4,9 @@ use margay_tests::lab::{Host, Lab, Topology, until};
 use std::time::Duration;
 
 /// How long hosts may take to find, or to miss, each other, on a busy machine.
-const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(60);
 
-const CALLER: &str = "1.caller";
+pub const CALLER: &str = "1.caller";
 
 /// Hosts in sites that are one network, founded by the first of them.
 fn network(sites: &str, founder: &str, gateways: &'static [&'static str]) -> Lab {
@@ -24,7 +24,7 @@ fn network(sites: &str, founder: &str, gateways: &'static [&'static str]) -> Lab
 }
 
 /// A caller on one host, and an echo server for each name on another.
-fn composition(caller_on: &str, servers: &[(&str, &str)]) -> String {
+pub fn composition(caller_on: &str, servers: &[(&str, &str)]) -> String {
     let mut text = "[composition]\nname = \"far\"\nversion = 1\n".to_owned();
     for (name, host) in servers {
         text += &format!(
@@ -44,7 +44,7 @@ fn composition(caller_on: &str, servers: &[(&str, &str)]) -> String {
 }
 
 /// Waits until the caller fetches a page from a server by its name.
-fn until_fetched(lab: &Lab, host: &str, name: &str) {
+pub fn until_fetched(lab: &Lab, host: &str, name: &str) {
     let caller = lab.host(host);
     let mut error = String::new();
     let fetched = until("a page is fetched", SOON, || match fetch(caller, name) {
@@ -65,13 +65,13 @@ fn until_fetched(lab: &Lab, host: &str, name: &str) {
     assert!(fetched.is_ok(), "{name}: {error}\n{}", logs());
 }
 
-fn fetch(caller: &Host, name: &str) -> anyhow::Result<String> {
+pub fn fetch(caller: &Host, name: &str) -> anyhow::Result<String> {
     let url = format!("http://{name}.matrix:8000/");
     caller.run(CALLER, &["curl", "-sS", "--max-time", "5", &url])
 }
 
 /// What `margay explain` says of a name.
-fn explained(host: &Host, name: &str) -> String {
+pub fn explained(host: &Host, name: &str) -> String {
     let name = format!("{name}.matrix");
     let output = host.margay(&["explain", &name, "--as", CALLER]).output();
     String::from_utf8(output.unwrap().stdout).unwrap()

@@ -6,13 +6,13 @@ use crate::host::HostId;
 use foca::Codec;
 use prost::bytes::{Buf, BufMut};
 
-/// Checks a datagram and takes out of it what is about strangers: they would be probed and
-/// remembered. The rest stays of use, above all that its sender lives.
+/// Checks a datagram, tells in which life its sender says it is, and takes out of it what does not count.
+/// The rest stays of use, above all that its sender lives.
 pub(super) fn admit(
     from: &HostId,
     bytes: &[u8],
-    belongs: impl Fn(&HostId) -> bool,
-) -> Result<Vec<u8>, MembershipDrop> {
+    counts: impl Fn(&Member) -> bool,
+) -> Result<(Member, Vec<u8>), MembershipDrop> {
     if bytes.len() > DATAGRAM_BYTES_MAX {
         return Err(MembershipDrop::TooLong);
     }
@@ -24,7 +24,7 @@ pub(super) fn admit(
     }
     let mut admitted = bytes[..bytes.len() - rest.len()].to_vec();
     if rest.is_empty() {
-        return Ok(admitted);
+        return Ok((header.src, admitted));
     }
     let count = rest.try_get_u16().map_err(|_| MembershipDrop::Unreadable)?;
     let mut updates: Vec<foca::Member<Member>> = Vec::new();
@@ -34,12 +34,12 @@ pub(super) fn admit(
     if !rest.is_empty() {
         return Err(MembershipDrop::Unreadable);
     }
-    updates.retain(|update| belongs(&update.id().host));
+    updates.retain(|update| counts(update.id()));
     admitted.put_u16(u16::try_from(updates.len()).map_err(|_| MembershipDrop::Unreadable)?);
     for update in &updates {
         WireCodec
             .encode_member(update, &mut admitted)
             .map_err(unreadable)?;
     }
-    Ok(admitted)
+    Ok((header.src, admitted))
 }

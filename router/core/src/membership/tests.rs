@@ -329,3 +329,50 @@ fn later_life_that_is_over_already_is_not_up() {
     }
     assert_eq!(site.up(0), BTreeSet::from([from]));
 }
+
+/// A datagram of host 3 to host 0 that says one thing of another host.
+fn lie(update: &foca::Member<Member>) -> Vec<u8> {
+    let header = foca::Header {
+        src: Member::new(id(3), OriginEpoch(1)),
+        src_incarnation: 0,
+        dst: Member::new(id(0), OriginEpoch(1)),
+        message: foca::Message::Gossip,
+    };
+    let mut bytes = Vec::new();
+    let mut codec = WireCodec;
+    foca::Codec::encode_header(&mut codec, &header, &mut bytes).unwrap();
+    bytes.extend(1u16.to_be_bytes());
+    foca::Codec::encode_member(&mut codec, update, &mut bytes).unwrap();
+    bytes
+}
+
+/// A member says of another that it lives, or has ended, in a life that wins over all that it can say.
+#[test]
+fn nobody_can_keep_another_down_by_telling_of_a_life_that_it_never_had() {
+    let last = Member {
+        host: id(1),
+        epoch: OriginEpoch(u64::MAX),
+        renewal: u64::MAX,
+    };
+    let alive = foca::Member::new(last, 0, foca::State::Alive);
+    for update in [foca::Member::down(last), alive] {
+        let mut site = Site::new(4);
+        site.pass(Duration::from_secs(5));
+        let (from, bytes) = (id(3), lie(&update));
+        site.members[0].handle_input(MembershipInput::Datagram { from, bytes }, site.now);
+        site.drain(0);
+
+        site.pass(Duration::from_secs(20));
+
+        for index in [0, 2, 3] {
+            let said = site.said(id(1));
+            assert!(site.up(index).contains(&id(1)), "{index}: {said:?}");
+        }
+        assert_eq!(site.up(1).len(), 3);
+        assert!(
+            site.members[0]
+                .drops()
+                .any(|(it, _)| it == MembershipDrop::Contradicted)
+        );
+    }
+}

@@ -129,6 +129,10 @@ impl Readdressed {
         let Some(field) = self.bytes.get_mut(at..at + new.len()) else {
             return;
         };
+        // Zero has two forms in a checksum: what stays as it is keeps the one that it has.
+        if field == new {
+            return;
+        }
         let old = field.to_vec();
         field.copy_from_slice(new);
         if in_ipv4_header {

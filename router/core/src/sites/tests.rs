@@ -1,6 +1,6 @@
 //! Gateways, summaries, leases and searches, one by one.
 
-use super::leases::{LEASE, RENEWED_BEFORE};
+use super::leases::{LEASE, LEASES_MAX, RENEWED_BEFORE};
 use super::members::weight;
 use super::message::{Answer, Question, Way, Word};
 use super::seeking::{SEARCHES_MAX, VAIN_FOR};
@@ -12,10 +12,11 @@ use crate::catalog::{
 };
 use crate::id::{InstanceId, Version};
 use crate::overlay::AskedId;
-use crate::peer::Known;
+use crate::peer::{Known, RemoteInstance};
 use crate::service_frame::{Attempt, FrameKind, Request, ServiceFrame};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 const NETWORK_KEY: [u8; 32] = [7; 32];
 const PATH: Path = Path {
@@ -370,6 +371,41 @@ fn unused_leases_end_and_used_ones_are_asked_for_again() {
     here.answer(question, vec![word(5, "web", 2)]);
     assert_eq!(gone(&here.pass(LEASE - Duration::from_secs(1))), 0);
     assert_eq!(gone(&here.pass(Duration::from_secs(2))), 1);
+}
+
+#[test]
+fn no_more_leases_are_held_than_may_be_and_the_least_used_one_gives_way() {
+    let mut here = Here::with_lease();
+    let found = here.sites.leases.iter().next().unwrap();
+    let (signed, told) = (found.signed.clone(), Arc::clone(&found.told));
+    let first_of_rest = here.now + Duration::from_millis(1);
+    for number in 1..LEASES_MAX as u64 {
+        let told = RemoteInstance {
+            instance: InstanceId(number),
+            ..RemoteInstance::clone(&told)
+        };
+        let used = first_of_rest + Duration::from_nanos(number);
+        let gave_way = here
+            .sites
+            .leases
+            .put(signed.clone(), Arc::new(told), used + LEASE, used);
+        assert_eq!(gave_way.len(), 0, "at {number}");
+    }
+    here.pass(Duration::from_secs(1));
+    // The oldest of all, and the only one that is used.
+    here.sites.leases.used(told.instance, here.now);
+
+    let (_, question, _) = asked(&here.seek("mail")).remove(0);
+    here.answer(question, vec![word(6, "mail", 1)]);
+
+    let gone = here.outputs().into_iter().find_map(|output| match output {
+        SitesOutput::Peer(PeerInput::InstanceGone { instance }) => Some(instance),
+        _ => None,
+    });
+    assert_eq!(gone, Some(InstanceId(1)));
+    assert_eq!(here.dropped(SitesDrop::LeasesFull), 1);
+    assert_eq!(here.sites.leases.len(), LEASES_MAX);
+    assert_eq!(here.sites.leases.of_service(&name("mail")).count(), 1);
 }
 
 #[test]

@@ -100,8 +100,13 @@ impl Hosts {
             .handle_input(host_link::Input::Refuse { exchange, reason }, now);
     }
 
+    pub(super) fn count_refused(&mut self, reason: &'static str) {
+        *self.refused_for.entry(reason).or_default() += 1;
+    }
+
     /// Once for each host and reason: who is refused comes again and again.
     fn tell_of_refusal(&mut self, from: SocketAddr, key: NoiseKey, refusal: &Refusal) {
+        self.count_refused(refusal.reason().name());
         let reason = refusal.reason().name().to_owned();
         if self.refused.get(&key) == Some(&reason) {
             return;
@@ -123,6 +128,7 @@ impl Hosts {
             Ok((_, Learned::Nothing)) => {}
             Ok(_) => self.news_of(host, None, now),
             Err(refusal) => {
+                self.count_refused(refusal.reason().name());
                 tracing::warn!(host = %self.name_of(&host), "a host was refused: {refusal}");
                 self.hang_up(host, now);
             }
@@ -143,6 +149,7 @@ impl Hosts {
             Ok((_, Learned::Nothing)) => {}
             Ok((host, _)) => self.news_of(host, Some(from), now),
             Err(refusal) => {
+                self.count_refused(refusal.reason().name());
                 tracing::debug!(by = %self.name_of(&from), %refusal, "no member was told of");
             }
         }
@@ -154,6 +161,7 @@ impl Hosts {
             Ok(Heard::News) => self.news_of_revocation(revocation, Some(from), now),
             Ok(Heard::Known) => {}
             Err(error) => {
+                self.count_refused(error.name());
                 tracing::debug!(by = %self.name_of(&from), %error, "no revocation");
             }
         }

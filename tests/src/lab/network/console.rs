@@ -104,7 +104,7 @@ impl Verb {
                 lab.boot_host(&host)?;
                 lab.start_daemon(&host)?;
             }
-            Verb::Network { founder } => lab.join_all(&founder, |_| &[])?,
+            Verb::Network { founder } => lab.join_running(&founder)?,
             Verb::Show => return Ok(lab.describe()?.to_string()),
             Verb::Quit => return Ok(String::new()),
         }

@@ -26,15 +26,34 @@ impl Lab {
         founder: &str,
         roles: impl Fn(&str) -> &'static [&'static str] + Sync,
     ) -> Result<()> {
-        super::for_each(self.topology().hosts(), |node| {
-            self.start_daemon_with_underlay(node)
-        })?;
-        self.join_all(founder, roles)
+        self.found_network_without(&[], founder, roles)
     }
 
-    /// The same of hosts whose daemons run, and are reached by their options.
-    pub fn join_all(
+    /// The same, but some hosts stay without a daemon.
+    pub fn found_network_without(
         &self,
+        without: &[&str],
+        founder: &str,
+        roles: impl Fn(&str) -> &'static [&'static str] + Sync,
+    ) -> Result<()> {
+        let hosts = self.topology().hosts();
+        let hosts = hosts.filter(|node| !without.contains(&node.name.as_str()));
+        let hosts: Vec<&Node> = hosts.collect();
+        super::for_each(hosts.iter().copied(), |node| {
+            self.start_daemon_with_underlay(node)
+        })?;
+        self.join_all(&hosts, founder, roles)
+    }
+
+    /// The same of all hosts; their daemons run, and are reached by their options.
+    pub fn join_running(&self, founder: &str) -> Result<()> {
+        let hosts: Vec<&Node> = self.topology().hosts().collect();
+        self.join_all(&hosts, founder, |_| &[])
+    }
+
+    fn join_all(
+        &self,
+        hosts: &[&Node],
         founder: &str,
         roles: impl Fn(&str) -> &'static [&'static str] + Sync,
     ) -> Result<()> {
@@ -44,18 +63,17 @@ impl Lab {
             "network", "create", "--root", ROOT_KEY, "--name", founder, "--site", &site,
         ];
         self.find_host(founder)?.answer(&found)?;
-        let tokens = self.invite_all(founder, &roles)?;
-        let others = self.topology().hosts().filter(|node| node.name != founder);
+        let others = hosts.iter().copied().filter(|node| node.name != founder);
+        let tokens = self.invite_all(founder, others.clone(), &roles)?;
         super::for_each(others, |node| {
             let token = &tokens[&terms(node, &roles)?];
             let join = ["join", token, "--name", &node.name];
             self.find_host(&node.name)?.answer(&join).map(drop)
         })?;
-        let count = self.topology().hosts().count();
-        for node in self.topology().hosts() {
+        for node in hosts {
             let host = self.find_host(&node.name)?;
             until("all hosts are known", KNOWN_WITHIN, || {
-                Ok((host.members()?.len() == count).then_some(()))
+                Ok((host.members()?.len() == hosts.len()).then_some(()))
             })
             .with_context(|| format!("at {}: {}", node.name, host.log_tail()))?;
         }
@@ -77,13 +95,14 @@ impl Lab {
     }
 
     /// A token for each site and set of roles, good for as many hosts as there are.
-    fn invite_all(
+    fn invite_all<'n>(
         &self,
         founder: &str,
+        others: impl Iterator<Item = &'n Node>,
         roles: impl Fn(&str) -> &'static [&'static str] + Sync,
     ) -> Result<BTreeMap<Terms, String>> {
         let mut uses: BTreeMap<Terms, u32> = BTreeMap::new();
-        for node in self.topology().hosts().filter(|it| it.name != founder) {
+        for node in others {
             *uses.entry(terms(node, &roles)?).or_default() += 1;
         }
         let founder = self.find_host(founder)?;
