@@ -67,7 +67,7 @@ pub async fn join(world: &World, token: Token, name: HostName) -> Result<Value> 
 
 /// Asks at all of the token's addresses; the first answer counts.
 fn ask(token: &Token, keys: &Keys, name: &HostName, epoch: OriginEpoch) -> Result<Statement> {
-    let mut socket = LinkSocket::open(0).context("cannot open a socket")?;
+    let mut socket = LinkSocket::open_anywhere().context("cannot open a socket")?;
     let config = HostLinkConfig {
         private_key: keys.link.clone(),
         network: NetworkSecret(token.network.link_psk()),

@@ -125,12 +125,6 @@ impl Hosts {
         self.busy_at <= now
     }
 
-    /// A host answered an echo, whatever its daemon does.
-    pub(super) fn echoed(&mut self, host: HostId, now: Moment) {
-        self.near
-            .handle_input(NeighbourhoodInput::Echoed { host }, now);
-    }
-
     /// This host's life was raised above one that others remember.
     pub(super) fn outlived(&mut self, epoch: OriginEpoch, now: Moment) {
         self.near
@@ -148,11 +142,7 @@ impl Hosts {
                 };
                 self.send(to, kind, &bytes, now);
             }
-            NeighbourhoodOutput::Echo { to } => {
-                if let Some(address) = self.last_address(&to) {
-                    self.run(Errand::Echo { host: to, address });
-                }
-            }
+            NeighbourhoodOutput::Echo { to } => self.ask_keeper(to, now),
             NeighbourhoodOutput::Peer(input) => self.inputs.push_back(Input::Peer(input)),
             NeighbourhoodOutput::Apply(composition) => {
                 let composition = composition.as_ref().clone();
