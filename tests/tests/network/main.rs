@@ -6,6 +6,7 @@
 )]
 
 mod admission;
+mod echoes;
 mod flows;
 mod site;
 mod sites;

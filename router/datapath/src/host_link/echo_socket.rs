@@ -13,8 +13,10 @@ const SECOND: u32 = 1;
 
 /// Opens the socket, for the keeper. It must be bound before the link's own: of two sockets the kernel
 /// gives questions to the first and everything else to the second. While there is one only, it gets all.
+/// Beside one that the keeper has already it is of no use, and harms nobody.
 pub fn open(port: u16) -> io::Result<OwnedFd> {
-    let (fd, _) = socket::open_shared(port, attach)?;
+    let (fd, _) = socket::bound(port, true)?;
+    attach(&fd)?;
     Ok(fd)
 }
 
@@ -99,6 +101,7 @@ mod tests {
                 let other = UdpSocket::bind((home, 0)).unwrap();
                 other.connect((home, PORT)).unwrap();
                 for _daemon in 0..2 {
+                    drop(open(PORT).unwrap());
                     let mut link = LinkSocket::open(PORT).unwrap();
                     for number in 0..20 {
                         other.send(&[QUESTION, number]).unwrap();

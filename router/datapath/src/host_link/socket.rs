@@ -34,12 +34,12 @@ impl LinkSocket {
     /// Opens a socket on `port` of all addresses of the calling thread's network namespace, which it
     /// shares with the host's echo. A host without IPv6 gets one for IPv4 only.
     pub fn open(port: u16) -> io::Result<LinkSocket> {
-        Ok(LinkSocket::new(open_shared(port, |_| Ok(()))?))
+        Ok(LinkSocket::new(bound(port, true)?))
     }
 
     /// Opens a socket on any free port.
     pub fn open_anywhere() -> io::Result<LinkSocket> {
-        Ok(LinkSocket::new(open_with(0, &|_| Ok(()))?))
+        Ok(LinkSocket::new(bound(0, false)?))
     }
 
     fn new((fd, is_v6): (OwnedFd, bool)) -> LinkSocket {
@@ -140,40 +140,31 @@ impl AsRawFd for LinkSocket {
     }
 }
 
-/// Opens a socket whose port others of the same user may have as well, prepared before it is bound; says
-/// whether it is for both families.
-pub(super) fn open_shared(
-    port: u16,
-    prepare: impl Fn(&OwnedFd) -> nix::Result<()>,
-) -> io::Result<(OwnedFd, bool)> {
-    open_with(port, &|fd| {
-        setsockopt(fd, sockopt::ReusePort, &true)?;
-        prepare(fd)
-    })
-}
-
-fn open_with(
-    port: u16,
-    prepare: &dyn Fn(&OwnedFd) -> nix::Result<()>,
-) -> io::Result<(OwnedFd, bool)> {
-    match open_v6(port, prepare) {
+/// Opens a socket of both families, if the host has both, or of IPv4; says which. Others of the same user
+/// may have its port as well if it is shared.
+pub(super) fn bound(port: u16, is_shared: bool) -> io::Result<(OwnedFd, bool)> {
+    match bound_v6(port, is_shared) {
         Ok(fd) => Ok((fd, true)),
         Err(nix::Error::EAFNOSUPPORT | nix::Error::EADDRNOTAVAIL) => {
-            let fd = open(AddressFamily::Inet)?;
-            prepare(&fd)?;
-            let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-            bind(fd.as_raw_fd(), &SockaddrStorage::from(everywhere))?;
-            Ok((fd, false))
+            Ok((bound_v4(port, is_shared)?, false))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn open_v6(port: u16, prepare: &dyn Fn(&OwnedFd) -> nix::Result<()>) -> nix::Result<OwnedFd> {
+fn bound_v6(port: u16, is_shared: bool) -> nix::Result<OwnedFd> {
     let fd = open(AddressFamily::Inet6)?;
     setsockopt(&fd, sockopt::Ipv6V6Only, &false)?;
-    prepare(&fd)?;
+    setsockopt(&fd, sockopt::ReusePort, &is_shared)?;
     let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(everywhere))?;
+    Ok(fd)
+}
+
+fn bound_v4(port: u16, is_shared: bool) -> nix::Result<OwnedFd> {
+    let fd = open(AddressFamily::Inet)?;
+    setsockopt(&fd, sockopt::ReusePort, &is_shared)?;
+    let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     bind(fd.as_raw_fd(), &SockaddrStorage::from(everywhere))?;
     Ok(fd)
 }
