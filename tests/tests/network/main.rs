@@ -8,5 +8,6 @@
 mod admission;
 mod echoes;
 mod flows;
+mod leaving;
 mod site;
 mod sites;

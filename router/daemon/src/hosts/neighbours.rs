@@ -125,6 +125,11 @@ impl Hosts {
         self.busy_at <= now
     }
 
+    /// Tells the others that this host goes, and ends all links.
+    pub fn leave(&mut self, now: Moment) {
+        self.near.handle_input(NeighbourhoodInput::Leave, now);
+    }
+
     /// This host's life was raised above one that others remember.
     pub(super) fn outlived(&mut self, epoch: OriginEpoch, now: Moment) {
         self.near
@@ -162,6 +167,7 @@ impl Hosts {
                 tracing::debug!(?command, "to the overlay");
                 let _ = self.overlay.send(command);
             }
+            NeighbourhoodOutput::Left => self.hang_up_on_all(now),
             NeighbourhoodOutput::Outlived(epoch) => {
                 tracing::warn!(
                     "an older state of this host was restored: others know a later life of it"
