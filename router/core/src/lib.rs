@@ -16,6 +16,7 @@ pub mod catalog;
 pub mod choice;
 pub mod composition;
 pub mod drop_reason;
+pub mod echo;
 pub mod explanation;
 pub mod flow_event;
 pub mod flow_key;

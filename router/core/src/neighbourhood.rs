@@ -211,6 +211,9 @@ impl Neighbourhood {
                 self.tell_sites(SitesInput::Overlay(event), now);
             }
             NeighbourhoodInput::Busy { hosts } => self.tell_sites(SitesInput::Busy(hosts), now),
+            NeighbourhoodInput::Leave => {
+                self.membership.handle_input(MembershipInput::Leave, now);
+            }
             NeighbourhoodInput::Epoch(epoch) => {
                 let input = MembershipInput::Epoch(epoch);
                 self.membership.handle_input(input, now);

@@ -31,6 +31,10 @@ pub async fn end_host(world: &World) -> Result<String> {
             .await
             .context("the keeper did not end")?;
     }
+    let left = world.router.hosts(|hosts, _, now| hosts.leave(now));
+    if left.await.is_err() {
+        tracing::debug!("no other host is to be told");
+    }
     let pins = world.directories.bpf();
     Datapath::unpin(&pins).with_context(|| format!("cannot empty {}", pins.display()))?;
     bpffs::unmount(&pins)?;

@@ -6,7 +6,7 @@
 mod admission;
 pub mod commands;
 pub mod composing;
-mod echo;
+mod echoes;
 mod errand;
 pub mod founding;
 pub mod identity;
@@ -27,6 +27,7 @@ use crate::router_thread::now;
 use anyhow::{Context, Result};
 use identity::{Identity, Keys};
 use margay_core::admission::{Issuer, Membership, NetworkId};
+use margay_core::echo::EchoSecret;
 use margay_core::host::HostId;
 use margay_core::moment::Moment;
 use margay_core::name::HostName;
@@ -40,10 +41,11 @@ use margay_datapath::host_link::{
     self, HostLink, HostLinkConfig, HostLinkLimits, LinkDrop, NetworkSecret, NoiseKey, Output,
     Party, sealed::Statement,
 };
+use margay_keeper::KeeperClient;
 use margay_overlay::{Overlay, OverlayConfig, OverlayEvents};
 use payload::Kind;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
@@ -51,8 +53,8 @@ use tokio::sync::mpsc;
 /// Datagrams taken before first packets and commands get their turn again.
 const DATAGRAM_BATCH: usize = 64;
 
-/// How often certificates are looked at: they last for days.
-const LOOK_AT_CERTIFICATES: Duration = Duration::from_secs(60);
+/// How often certificates are looked at, which last for days, and tickets that did not come are asked for.
+const LOOK_AROUND: Duration = Duration::from_secs(60);
 
 /// A payload was of a kind that this version does not know.
 const UNKNOWN_PAYLOAD: &str = "unknown_payload";
@@ -76,12 +78,12 @@ pub struct Hosts {
     issuer: Option<Issuer>,
     link: HostLink,
     socket: LinkSocket,
+    /// From which tickets for the own keeper's echo follow, if it answers.
+    echo_secret: Option<EchoSecret>,
     links: BTreeMap<HostId, Linked>,
     /// With whom core wants a link.
     met: BTreeSet<HostId>,
     overlay: Overlay,
-    /// Where each host's link was last.
-    addresses: BTreeMap<HostId, IpAddr>,
     refusals: Refusals,
     /// Whose refusal was logged last, and why: who comes again is refused again.
     refused: BTreeMap<NoiseKey, String>,
@@ -109,6 +111,7 @@ struct Beginning {
     issuer: Option<Issuer>,
     near: Neighbourhood,
     socket: LinkSocket,
+    echo_secret: Option<EchoSecret>,
     overlay: Overlay,
     seed: [u8; 32],
     errands: mpsc::UnboundedSender<Errand>,
@@ -119,6 +122,7 @@ struct Beginning {
 /// A host whose certificate does not hold any more goes on alone, with the addresses that it has.
 pub async fn open(
     keys: &Keys,
+    keeper: &KeeperClient,
     journal: &mut Journal,
     recorded: &Recorded,
     options: &UpOptions,
@@ -142,6 +146,7 @@ pub async fn open(
         journal.commit_membership(&[issued])?;
     }
     let near = neighbours::begin(&own, recorded, options.summary_bytes_max, random()?, now());
+    let echo_secret = echoes::answered_by(keeper, first.port())?;
     let socket = LinkSocket::open(first.port());
     let config = OverlayConfig {
         key: own.keys.host.clone(),
@@ -157,6 +162,7 @@ pub async fn open(
         issuer,
         near,
         socket: socket.with_context(|| format!("cannot open UDP port {}", first.port()))?,
+        echo_secret,
         overlay,
         seed: random()?,
         errands,
@@ -174,6 +180,7 @@ impl Hosts {
             issuer,
             near,
             socket,
+            echo_secret,
             overlay,
             seed,
             errands,
@@ -196,10 +203,10 @@ impl Hosts {
             issuer,
             link: HostLink::new(config, seed, now),
             socket,
+            echo_secret,
             links: BTreeMap::new(),
             met: BTreeSet::new(),
             overlay,
-            addresses: BTreeMap::new(),
             refusals: Refusals::new(),
             refused: BTreeMap::new(),
             refused_for: BTreeMap::new(),
@@ -239,8 +246,9 @@ impl Hosts {
             self.near.handle_timeout(now);
         }
         if self.look_at <= now {
-            self.look_at = now + LOOK_AT_CERTIFICATES;
+            self.look_at = now + LOOK_AROUND;
             self.look_at_certificates(now);
+            self.want_missing_tickets(now);
         }
         self.settle(now);
     }
@@ -374,6 +382,7 @@ impl Hosts {
                 tracing::info!(host = %self.name_of(&host), %address, "a link is up");
                 self.found_at(host, address);
                 self.tell_all(host, now);
+                self.want_ticket(host, now);
             }
             Output::Roamed { host, address } => self.found_at(host, address),
             Output::Down { host, reason } => {
@@ -383,6 +392,7 @@ impl Hosts {
                 self.near
                     .handle_input(NeighbourhoodInput::LinkDown { host }, now);
             }
+            Output::KeeperAnswered { host } => self.keeper_answered(host, now),
             Output::Deliver { from, payload } => self.deliver(from, &payload, now),
             // Only a newcomer asks an address, and it is no member yet.
             Output::Answered { .. } | Output::Refused { .. } | Output::Unanswered { .. } => {}
@@ -391,13 +401,8 @@ impl Hosts {
 
     fn found_at(&mut self, host: HostId, address: SocketAddr) {
         let path = None;
-        self.addresses.insert(host, address.ip());
         self.links.insert(host, Linked { address, path });
         self.run(Errand::FindPath { host, address });
-    }
-
-    fn last_address(&self, host: &HostId) -> Option<IpAddr> {
-        self.addresses.get(host).copied()
     }
 
     fn deliver(&mut self, from: HostId, payload: &[u8], now: Moment) {
@@ -418,6 +423,8 @@ impl Hosts {
             Some((Kind::Catalog, bytes)) => {
                 self.near_said(from, DatagramKind::Catalog, bytes, now);
             }
+            Some((Kind::TicketWanted, _)) => self.ticket_wanted(from, now),
+            Some((Kind::Ticket, ticket)) => self.ticket_given(from, ticket, now),
             None => {
                 tracing::debug!(from = from.short(), "a payload that nobody here reads");
                 self.count_refused(UNKNOWN_PAYLOAD);

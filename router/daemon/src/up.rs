@@ -24,7 +24,7 @@ use margay_core::router::{Router, RouterConfig};
 use margay_datapath::device;
 use margay_datapath::device_watch::{DeviceEvent, DeviceWatch};
 use margay_datapath::requirements::{self, Requirements};
-use margay_keeper::EventStream;
+use margay_keeper::{EventStream, KeeperClient};
 use margay_overlay::OverlayEvents;
 use margay_resolver::{Outside, Resolver, ResolverHandle, Searches};
 use std::net::SocketAddr;
@@ -120,7 +120,8 @@ async fn run_claimed(
     let (slow, outputs) = mpsc::unbounded_channel();
     let (errands, errands_wanted) = mpsc::unbounded_channel();
     let recovery = adoption::recovery(&found, &mut datapath)?;
-    let deciders = deciders(&directories, &found, &mut journal, &options, errands);
+    let left = (&found, &keeper);
+    let deciders = deciders(&directories, left, &mut journal, &options, errands);
     let (router, hosts, heard) = deciders.await?;
     let flow_events = FlowEvents::new();
     let (logged, watched) = (flow_events.subscribe(), flow_events.downgrade());
@@ -252,7 +253,7 @@ fn outside_of(options: &UpOptions) -> Outside {
 /// What decides: the Router, and the links to other hosts.
 async fn deciders(
     directories: &Directories,
-    found: &Found,
+    (found, keeper): (&Found, &KeeperClient),
     journal: &mut Journal,
     options: &UpOptions,
     errands: mpsc::UnboundedSender<Errand>,
@@ -260,7 +261,7 @@ async fn deciders(
     let keys = Keys::read_or_make(directories)?;
     let recorded = &found.recorded;
     let router = new_router(recorded, &keys, options)?;
-    let hosts = hosts::open(&keys, journal, recorded, options, errands).await?;
+    let hosts = hosts::open(&keys, keeper, journal, recorded, options, errands).await?;
     let (hosts, heard) = hosts.unzip();
     Ok((router, hosts, heard))
 }

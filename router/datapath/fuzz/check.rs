@@ -56,6 +56,7 @@ fn name(message: &Message<'_>) -> &'static str {
         Message::Initiation { .. } => "initiation",
         Message::Response { .. } => "response",
         Message::CookieReply { .. } => "cookie reply",
+        Message::EchoAnswer(_) => "keeper's answer",
         Message::Data { .. } => "data",
     }
 }

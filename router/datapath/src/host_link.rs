@@ -14,8 +14,10 @@ mod conduct;
 mod cookie;
 mod dialer;
 mod drop_reason;
+pub mod echo_socket;
 mod exchange;
 mod gate;
+mod keeper_echoes;
 mod key;
 pub mod message;
 mod noise;
@@ -47,6 +49,7 @@ pub use waiting::WAITING_MAX;
 
 use exchange::{Exchange, Exchanges};
 use gate::{Gate, Judgement};
+use keeper_echoes::KeeperEchoes;
 use margay_core::host::HostId;
 use margay_core::moment::Moment;
 use message::{Message, SessionIndex};
@@ -72,6 +75,7 @@ pub struct HostLink {
     peers: BTreeMap<HostId, Peer>,
     by_key: BTreeMap<NoiseKey, HostId>,
     requests: BTreeMap<SocketAddr, Request>,
+    keepers: KeeperEchoes,
     timers: Timers,
 }
 
@@ -90,6 +94,7 @@ impl HostLink {
             peers: BTreeMap::new(),
             by_key: BTreeMap::new(),
             requests: BTreeMap::new(),
+            keepers: KeeperEchoes::default(),
             timers: Timers::default(),
         }
     }
@@ -120,6 +125,8 @@ impl HostLink {
                 noise_key,
                 introduction,
             } => self.introduce(to, noise_key, introduction, now),
+            Input::HoldTicket { host, ticket } => self.hold_ticket(host, ticket),
+            Input::AskKeeper { host } => self.ask_keeper(&host),
             Input::Moved => {
                 for (host, peer) in &mut self.peers {
                     peer.greet(&mut self.shared, now);
@@ -211,6 +218,7 @@ impl HostLink {
                 }),
                 Some(Party::Address(_)) | None => self.shared.drop(LinkDrop::UnknownSession),
             },
+            Ok(Message::EchoAnswer(answer)) => self.keeper_answered(&answer),
             Err(reason) => self.shared.drop(reason),
         }
     }
@@ -278,6 +286,7 @@ impl HostLink {
     fn remove_peer(&mut self, host: HostId, reason: DownReason, now: Moment) -> Option<Peer> {
         let mut peer = self.peers.remove(&host)?;
         peer.close(reason, &mut self.shared, now);
+        self.keepers.forget(&host);
         self.by_key.remove(&peer.key());
         self.timers.set(Party::Host(host), None);
         Some(peer)

@@ -63,20 +63,21 @@ fn every_input_of_the_corpus_is_read_as_its_name_says() {
         ("initiation", "initiation"),
         ("response", "response-shortest response-longest"),
         ("cookie reply", "cookie-reply"),
+        ("keeper's answer", "keeper-answer"),
         ("data", "data-shortest data-longest data-last-counter"),
         (
             "malformed",
             "empty header-cut-short header-only initiation-cut-short initiation-too-long \
              response-too-short response-too-long cookie-reply-cut-short cookie-reply-too-long \
              data-without-content data-too-long reserved-bytes-used \
-             farewell-with-more content-unknown",
+             farewell-with-more content-unknown keeper-answer-cut-short keeper-answer-too-long",
         ),
         (
             "unknown_version",
             "version-zero version-two admission-too-long refusal-too-long refusal-no-text \
              verdict-unknown echo-cut-short payload-too-long",
         ),
-        ("unknown_type", "type-five"),
+        ("unknown_type", "type-five keeper-question"),
         (
             "unknown_version, opening, payload",
             "opening opening-longest",

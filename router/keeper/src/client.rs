@@ -5,6 +5,7 @@ use crate::message::{
     Event, InstanceStatus, KeeperInfo, Notice, ProcessSpec, Reply, Request, Started, log_name,
 };
 use crate::wire::{self, Packet, WireError};
+use margay_core::echo::EchoSecret;
 use margay_core::id::InstanceId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, UnixAddr, connect, setsockopt, sockopt};
@@ -227,6 +228,19 @@ impl KeeperClient {
             },
             &[],
         )
+    }
+
+    /// Has the keeper answer echoes on `socket`, which is bound to `port`, as long as it lives, unless it
+    /// does so on that port already. The secret is that of all the tickets of its life.
+    pub fn answer_echoes(
+        &self,
+        port: u16,
+        socket: BorrowedFd<'_>,
+    ) -> Result<EchoSecret, KeeperError> {
+        match self.call(&Request::AnswerEchoes { port }, &[socket])?.0 {
+            Reply::Echoes { secret } => Ok(secret),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Ends every instance, then the keeper; returns when it is gone.

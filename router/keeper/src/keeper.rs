@@ -2,6 +2,7 @@
 
 mod cgroups;
 mod connections;
+mod echoes;
 mod endpoint;
 mod init;
 mod instances;
@@ -13,6 +14,7 @@ mod upgrade;
 use crate::message::{KeeperInfo, Reply, Request, log_name, namespace_name};
 use crate::wire::Packet;
 use connections::{ConnectionId, Connections};
+use echoes::Echoes;
 use endpoint::Endpoint;
 pub use endpoint::EndpointError;
 use instances::Instances;
@@ -79,6 +81,7 @@ enum Source {
     Listener,
     Client(ConnectionId),
     Init(InstanceId),
+    Echoes,
 }
 
 /// The keeper itself.
@@ -89,6 +92,8 @@ pub struct Keeper {
     connections: Connections,
     instances: Instances,
     store: Store,
+    /// Once a daemon asked for it.
+    echoes: Option<Echoes>,
     shutting_down: bool,
 }
 
@@ -102,6 +107,7 @@ impl Keeper {
             connections: Connections::default(),
             instances: Instances::new(limit),
             store: Store::new(limit),
+            echoes: None,
             shutting_down: false,
         })
     }
@@ -161,14 +167,23 @@ impl Keeper {
             sources.push(Source::Init(instance));
             polled.push(readable(pidfd));
         }
-        let timeout = self
+        let echoes = self.echoes.as_ref();
+        if let Some(listener) = echoes.and_then(|echoes| echoes.listener(now())) {
+            sources.push(Source::Echoes);
+            polled.push(readable(listener));
+        }
+        let rested = echoes.and_then(Echoes::rests_until);
+        let due = self
             .instances
             .poll_timeout()
-            .map_or(PollTimeout::NONE, |due| {
-                // Rounded up, so that it is due when this wait ends.
-                let ms = due.since(now()).as_micros().div_ceil(1000);
-                PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
-            });
+            .into_iter()
+            .chain(rested)
+            .min();
+        let timeout = due.map_or(PollTimeout::NONE, |due| {
+            // Rounded up, so that it is due when this wait ends.
+            let ms = due.since(now()).as_micros().div_ceil(1000);
+            PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
+        });
         match poll(&mut polled, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(kernel("wait for events")(error)),
@@ -204,6 +219,11 @@ impl Keeper {
                 }
             }
             Source::Init(instance) => self.instances.handle_exit(instance, &mut self.store, now()),
+            Source::Echoes => {
+                if let Some(echoes) = &mut self.echoes {
+                    echoes.answer(now());
+                }
+            }
         }
         Ok(())
     }
@@ -303,6 +323,9 @@ impl Keeper {
             Request::Subscribe {} => {
                 self.connections.subscribe(id);
                 done
+            }
+            Request::AnswerEchoes { port } => {
+                echoes::begin(&mut self.echoes, port, descriptors).map(|reply| (reply, None))
             }
         }
     }

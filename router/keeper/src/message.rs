@@ -3,6 +3,7 @@
 //! Each message is one JSON value in one packet. Fields that a reader does not know are ignored and
 //! new fields must have a default, so that keepers and clients of adjacent versions work together.
 
+use margay_core::echo::EchoSecret;
 use margay_core::id::InstanceId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -140,6 +141,7 @@ pub(crate) enum Request {
     Upgrade { binary: PathBuf },
     Shutdown {},
     Subscribe {},
+    AnswerEchoes { port: u16 },
 }
 
 /// The keeper's answer to one [`Request`]; descriptors travel beside it.
@@ -152,6 +154,7 @@ pub(crate) enum Reply {
     Names { names: Vec<String> },
     Started { init_pid: i32 },
     Instances { instances: Vec<InstanceStatus> },
+    Echoes { secret: EchoSecret },
     Refused { reason: String },
 }
 

@@ -29,7 +29,7 @@ on = ["a"]
 }
 
 /// Applies the composition at a; waits until a's names know of b's instance.
-fn apply(lab: &Lab) {
+pub fn apply(lab: &Lab) {
     for host in ["a", "b"] {
         let host = lab.host(host);
         host.write("echo.py", include_str!("../protocols/echo.py"))

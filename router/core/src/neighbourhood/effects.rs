@@ -39,8 +39,7 @@ impl Neighbourhood {
                 self.outputs.push_back(NeighbourhoodOutput::Echo { to });
             }
             MembershipOutput::Silent { host } => self.tell_router(PeerInput::Lost { host }),
-            // Nobody asked it to leave.
-            MembershipOutput::Left => {}
+            MembershipOutput::Left => self.outputs.push_back(NeighbourhoodOutput::Left),
         }
     }
 

@@ -142,6 +142,8 @@ pub enum NeighbourhoodInput {
     Overlay(OverlayEvent),
     /// The own epoch was raised, after [`NeighbourhoodOutput::Outlived`].
     Epoch(OriginEpoch),
+    /// This host goes away on purpose, and nothing runs on it any more.
+    Leave,
 }
 
 /// What the neighbourhood wants done.
@@ -186,6 +188,8 @@ pub enum NeighbourhoodOutput {
         /// For [`NeighbourhoodInput::Kept`].
         bytes: Vec<u8>,
     },
+    /// The others have been told that this host leaves: its links may end.
+    Left,
     /// An older state of this host was restored: raise its epoch above this one, durably, and say
     /// [`NeighbourhoodInput::Epoch`].
     Outlived(OriginEpoch),

@@ -409,6 +409,7 @@ impl World {
             NeighbourhoodOutput::Keep { composition, bytes } => {
                 self.hosts[index].kept.insert(composition, bytes);
             }
+            NeighbourhoodOutput::Left => panic!("nobody told it to leave"),
             NeighbourhoodOutput::Outlived(epoch) => panic!("{epoch} is no later life"),
         }
     }

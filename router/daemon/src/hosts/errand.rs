@@ -1,6 +1,5 @@
 //! What the hosts' part of the router thread wants done and that takes time.
 
-use super::echo;
 use crate::journal::{MembershipRecord, random};
 use crate::world::{World, lock};
 use anyhow::{Context, Result};
@@ -8,7 +7,7 @@ use margay_core::host::{HostId, OriginEpoch};
 use margay_core::way::Path;
 use margay_datapath::host_link::ExchangeId;
 use margay_datapath::network::route_to;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -46,13 +45,6 @@ pub enum Errand {
         host: HostId,
         /// Where its link is.
         address: SocketAddr,
-    },
-    /// Ask a host for an echo, past its daemon.
-    Echo {
-        /// Which.
-        host: HostId,
-        /// Where it was last.
-        address: IpAddr,
     },
     /// Raise this host's life to this one.
     Outlive(OriginEpoch),
@@ -107,17 +99,6 @@ async fn run_one(world: &World, errand: Errand) -> Result<()> {
                 hosts.path_found(host, address, path, datapath, now);
             });
             found.await
-        }
-        Errand::Echo { host, address } => {
-            let router = world.router.clone();
-            tokio::spawn(async move {
-                if echo::answers(address).await {
-                    let told = router.hosts(move |hosts, _, now| hosts.echoed(host, now));
-                    // Without a router thread there is nobody to tell.
-                    let _ = told.await;
-                }
-            });
-            Ok(())
         }
         Errand::Outlive(epoch) => {
             let epoch = epoch.next(u16::from_be_bytes(random()?));

@@ -18,6 +18,7 @@ use margay_datapath::host_link::{
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 use tokio::task::spawn_blocking;
@@ -65,9 +66,12 @@ pub async fn join(world: &World, token: Token, name: HostName) -> Result<Value> 
     Ok(json!(said))
 }
 
-/// Asks at all of the token's addresses; the first answer counts.
+/// How long one address may leave us without an answer before the next is called, too: each answer is an
+/// admission, and the issuer should have to make but one.
+const CALL_NEXT: Duration = Duration::from_secs(1);
+
+/// Asks the issuer that a token names.
 fn ask(token: &Token, keys: &Keys, name: &HostName, epoch: OriginEpoch) -> Result<Statement> {
-    let mut socket = LinkSocket::open(0).context("cannot open a socket")?;
     let config = HostLinkConfig {
         private_key: keys.link.clone(),
         network: NetworkSecret(token.network.link_psk()),
@@ -75,18 +79,39 @@ fn ask(token: &Token, keys: &Keys, name: &HostName, epoch: OriginEpoch) -> Resul
         introduction: Statement::default(),
         limits: HostLinkLimits::default(),
     };
-    let mut link = HostLink::new(config, random()?, now());
     let introduction = ask_to_join(&keys.host, keys.link_key(), token, name);
-    let introduction = Statement::new(introduction)?;
-    for to in &token.addresses {
-        let introduce = host_link::Input::Introduce {
-            to: *to,
-            noise_key: NoiseKey::from_bytes(token.link_key.0),
-            introduction: introduction.clone(),
-        };
-        link.handle_input(introduce, now());
-    }
+    let issuer = NoiseKey::from_bytes(token.link_key.0);
+    call(
+        config,
+        issuer,
+        &token.addresses,
+        &Statement::new(introduction)?,
+    )
+}
+
+/// Calls the issuer at its addresses, one after the other; the first answer counts.
+fn call(
+    config: HostLinkConfig,
+    issuer: NoiseKey,
+    addresses: &[SocketAddr],
+    introduction: &Statement,
+) -> Result<Statement> {
+    let mut socket = LinkSocket::open_anywhere().context("cannot open a socket")?;
+    let mut link = HostLink::new(config, random()?, now());
+    let mut uncalled = addresses.iter();
+    let mut call_at = now();
     loop {
+        if call_at <= now()
+            && let Some(to) = uncalled.next()
+        {
+            let introduce = host_link::Input::Introduce {
+                to: *to,
+                noise_key: issuer,
+                introduction: introduction.clone(),
+            };
+            link.handle_input(introduce, now());
+            call_at = now() + CALL_NEXT;
+        }
         while let Some(output) = link.poll_output() {
             match output {
                 Output::Transmit { to, datagram } => socket.send(to, &datagram),
@@ -96,8 +121,9 @@ fn ask(token: &Token, keys: &Keys, name: &HostName, epoch: OriginEpoch) -> Resul
                 _ => {}
             }
         }
-        let Some(due) = link.poll_timeout() else {
-            let addresses = token.addresses.iter().map(ToString::to_string);
+        let next = (!uncalled.as_slice().is_empty()).then_some(call_at);
+        let Some(due) = link.poll_timeout().into_iter().chain(next).min() else {
+            let addresses = addresses.iter().map(ToString::to_string);
             bail!(
                 "the issuer does not answer at {}; see that its daemon runs, that it has not a new \
                  key, and that UDP gets there",
@@ -118,4 +144,84 @@ fn wait(socket: &LinkSocket, at_most: Duration) -> Result<()> {
     let mut waited = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
     poll(&mut waited, patience.unwrap_or(PollTimeout::MAX)).context("cannot wait for an answer")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use margay_core::host::HostId;
+    use margay_datapath::host_link::NoisePrivateKey;
+    use std::net::Ipv4Addr;
+    use std::thread::JoinHandle;
+
+    fn config(number: u8) -> HostLinkConfig {
+        HostLinkConfig {
+            private_key: NoisePrivateKey::from_bytes([number; 32]),
+            network: NetworkSecret([7; 32]),
+            epoch: OriginEpoch(1),
+            introduction: Statement::default(),
+            limits: HostLinkLimits::default(),
+        }
+    }
+
+    /// An issuer that admits whoever calls, until it is silent for a while; how often it did.
+    fn issuer(mut socket: LinkSocket) -> JoinHandle<usize> {
+        std::thread::spawn(move || {
+            let mut link = HostLink::new(config(1), [1; 32], now());
+            let mut admitted = 0;
+            loop {
+                let patience = PollTimeout::from(2_000u16);
+                let mut waited = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+                if poll(&mut waited, patience).unwrap() == 0 {
+                    return admitted;
+                }
+                while let Some((from, datagram)) = socket.receive().unwrap() {
+                    link.handle_input(host_link::Input::Received { from, datagram }, now());
+                }
+                while let Some(output) = link.poll_output() {
+                    match output {
+                        Output::Transmit { to, datagram } => socket.send(to, &datagram),
+                        Output::Introduced { exchange, .. } => {
+                            admitted += 1;
+                            let admit = host_link::Input::Admit {
+                                exchange,
+                                host: HostId::from_bytes([2; 32]),
+                                answer: Statement::new(b"welcome".to_vec()).unwrap(),
+                            };
+                            link.handle_input(admit, now());
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        })
+    }
+
+    /// Calls an issuer at these hosts; how often it admitted.
+    fn admissions(hosts: &[Ipv4Addr]) -> usize {
+        let socket = LinkSocket::open_anywhere().unwrap();
+        let port = socket.port().unwrap();
+        let issuer = issuer(socket);
+        let addresses: Vec<_> = hosts
+            .iter()
+            .map(|it| SocketAddr::from((*it, port)))
+            .collect();
+        let key = config(1).private_key.public();
+        let answer = call(config(2), key, &addresses, &Statement::default()).unwrap();
+        assert_eq!(answer.as_bytes(), b"welcome");
+        issuer.join().unwrap()
+    }
+
+    #[test]
+    fn an_issuer_with_many_addresses_admits_once() {
+        let hosts = [1, 2, 3].map(|host| Ipv4Addr::new(127, 0, 0, host));
+        assert_eq!(admissions(&hosts), 1);
+    }
+
+    #[test]
+    fn an_address_that_does_not_answer_keeps_nobody_out() {
+        // Nothing that is sent to the first comes anywhere (RFC 6890).
+        let hosts = [Ipv4Addr::new(240, 0, 0, 1), Ipv4Addr::LOCALHOST];
+        assert_eq!(admissions(&hosts), 1);
+    }
 }

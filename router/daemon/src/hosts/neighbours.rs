@@ -120,10 +120,9 @@ impl Hosts {
         self.busy_at <= now
     }
 
-    /// A host answered an echo, whatever its daemon does.
-    pub(super) fn echoed(&mut self, host: HostId, now: Moment) {
-        self.near
-            .handle_input(NeighbourhoodInput::Echoed { host }, now);
+    /// Tells the others that this host goes, and ends all links.
+    pub fn leave(&mut self, now: Moment) {
+        self.near.handle_input(NeighbourhoodInput::Leave, now);
     }
 
     /// This host's life was raised above one that others remember.
@@ -143,11 +142,7 @@ impl Hosts {
                 };
                 self.send(to, kind, &bytes, now);
             }
-            NeighbourhoodOutput::Echo { to } => {
-                if let Some(address) = self.last_address(&to) {
-                    self.run(Errand::Echo { host: to, address });
-                }
-            }
+            NeighbourhoodOutput::Echo { to } => self.ask_keeper(to, now),
             NeighbourhoodOutput::Peer(input) => self.inputs.push_back(Input::Peer(input)),
             NeighbourhoodOutput::Apply(composition) => {
                 let composition = composition.as_ref().clone();
@@ -167,6 +162,7 @@ impl Hosts {
                 tracing::trace!(?command, "to the overlay");
                 let _ = self.overlay.send(command);
             }
+            NeighbourhoodOutput::Left => self.hang_up_on_all(now),
             NeighbourhoodOutput::Outlived(epoch) => {
                 tracing::warn!(
                     "an older state of this host was restored: others know a later life of it"

@@ -29,6 +29,12 @@ impl Hosts {
         }
     }
 
+    pub(super) fn hang_up_on_all(&mut self, now: Moment) {
+        for host in self.links.keys().copied().collect::<Vec<_>>() {
+            self.hang_up(host, now);
+        }
+    }
+
     pub(super) fn hang_up(&mut self, host: HostId, now: Moment) {
         self.link
             .handle_input(host_link::Input::RemovePeer { host }, now);

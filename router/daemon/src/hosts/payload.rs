@@ -20,10 +20,14 @@ pub enum Kind {
     RenewalAnswer = 7,
     /// A service frame with what proves who calls.
     IntroducedFrame = 8,
+    /// A ticket for the keeper's echo is wanted.
+    TicketWanted = 9,
+    /// Such a ticket.
+    Ticket = 10,
 }
 
 impl Kind {
-    const ALL: [Kind; 8] = [
+    const ALL: [Kind; 10] = [
         Kind::Membership,
         Kind::ServiceFrame,
         Kind::Catalog,
@@ -32,6 +36,8 @@ impl Kind {
         Kind::RenewalRequest,
         Kind::RenewalAnswer,
         Kind::IntroducedFrame,
+        Kind::TicketWanted,
+        Kind::Ticket,
     ];
 }
 

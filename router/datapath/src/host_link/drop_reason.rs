@@ -57,6 +57,7 @@ reasons! {
     WaitingFull = "waiting_full", "A payload while too many wait for the same handshake.";
     WaitedTooLong = "waited_too_long", "A payload that waited for a handshake in vain.";
     RequestsFull = "requests_full", "A request to be introduced while too many are under way.";
+    NoTicket = "no_ticket", "A question for the echo of a host that gave no ticket, or was never found.";
     AddressesFull = "addresses_full", "An address of a peer beyond those that are tried.";
 }
 

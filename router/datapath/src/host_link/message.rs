@@ -4,6 +4,7 @@
 
 use super::drop_reason::LinkDrop;
 use super::sealed::{ANSWER_BYTES_MAX, ANSWER_BYTES_MIN, CONTENT_BYTES_MAX, OPENING_BYTES};
+use margay_core::echo::{self, Echo};
 
 /// The version of the protocol that this host speaks.
 pub const VERSION: u8 = 1;
@@ -82,6 +83,8 @@ pub enum Message<'a> {
         /// The cookie.
         sealed: [u8; SEALED_COOKIE_BYTES],
     },
+    /// A host's keeper answers a question.
+    EchoAnswer(Echo),
     /// A datagram of a session.
     Data {
         /// The session.
@@ -115,6 +118,8 @@ impl<'a> Message<'a> {
             RESPONSE => Self::parse_response(rest),
             COOKIE_REPLY => Self::parse_cookie_reply(rest),
             DATA => Self::parse_data(rest),
+            // Questions are for the keeper, which has a socket of its own for them.
+            echo::ANSWER => Echo::answer(datagram).map(Message::EchoAnswer),
             _ => return Err(LinkDrop::UnknownType),
         };
         message.ok_or(LinkDrop::Malformed)
@@ -178,6 +183,7 @@ impl<'a> Message<'a> {
                 nonce,
                 sealed,
             } => [&header(COOKIE_REPLY, *receiver), &nonce[..], sealed].concat(),
+            Message::EchoAnswer(echo) => echo.to_bytes().to_vec(),
             Message::Data {
                 receiver,
                 counter,

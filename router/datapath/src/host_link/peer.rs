@@ -97,6 +97,11 @@ impl Peer {
         self.key
     }
 
+    /// Where it was heard from last.
+    pub fn endpoint(&self) -> Option<SocketAddr> {
+        self.endpoint
+    }
+
     /// Whether nothing would be lost with it.
     pub fn is_forgettable(&self, now: Moment) -> bool {
         !self.wanted && self.sessions.is_empty() && !self.is_shunned(now)

@@ -4,6 +4,7 @@ use super::budget::Allowance;
 use super::gate::GateLimits;
 use super::key::{NetworkSecret, NoiseKey, NoisePrivateKey};
 use super::sealed::Statement;
+use margay_core::echo::EchoTicket;
 use margay_core::host::{HostId, OriginEpoch};
 use std::net::SocketAddr;
 
@@ -137,6 +138,18 @@ pub enum Input<'a> {
         /// Who asks.
         introduction: Statement,
     },
+    /// A peer gave a ticket for its echo.
+    HoldTicket {
+        /// The peer.
+        host: HostId,
+        /// The ticket.
+        ticket: EchoTicket,
+    },
+    /// Asks a peer's keeper for an echo, where the peer was heard from last.
+    AskKeeper {
+        /// The peer.
+        host: HostId,
+    },
     /// This host's own addresses changed: its peers shall hear from it at once.
     Moved,
 }
@@ -201,6 +214,11 @@ pub enum Output {
         from: HostId,
         /// The payload.
         payload: Vec<u8>,
+    },
+    /// A peer's keeper answered [`Input::AskKeeper`].
+    KeeperAnswered {
+        /// The peer.
+        host: HostId,
     },
     /// A peer speaks from another address.
     Roamed {

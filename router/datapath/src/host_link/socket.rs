@@ -31,24 +31,28 @@ pub struct LinkSocket {
 }
 
 impl LinkSocket {
-    /// Opens a socket on `port` of all addresses of the calling thread's network namespace; any free
-    /// port, if it is 0. A host without IPv6 gets one for IPv4 only.
+    /// Opens a socket on `port` of all addresses of the calling thread's network namespace, which it
+    /// shares with the host's echo. A host without IPv6 gets one for IPv4 only.
     pub fn open(port: u16) -> io::Result<LinkSocket> {
-        let (fd, is_v6) = match open_v6(port) {
-            Ok(fd) => (fd, true),
-            Err(nix::Error::EAFNOSUPPORT | nix::Error::EADDRNOTAVAIL) => (open_v4(port)?, false),
-            Err(error) => return Err(error.into()),
-        };
+        Ok(LinkSocket::new(bound(port, true)?))
+    }
+
+    /// Opens a socket on any free port.
+    pub fn open_anywhere() -> io::Result<LinkSocket> {
+        Ok(LinkSocket::new(bound(0, false)?))
+    }
+
+    fn new((fd, is_v6): (OwnedFd, bool)) -> LinkSocket {
         // The kernel gives what it may; more is only asked for.
         let _ = setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES);
-        Ok(LinkSocket {
+        LinkSocket {
             socket: UdpSocket::from(fd),
             is_v6,
             buffers: vec![[0; BUFFER_BYTES]; BATCH],
             batch: Vec::with_capacity(BATCH),
             next: 0,
             unsent: 0,
-        })
+        }
     }
 
     /// The port.
@@ -136,16 +140,30 @@ impl AsRawFd for LinkSocket {
     }
 }
 
-fn open_v6(port: u16) -> nix::Result<OwnedFd> {
+/// Opens a socket of both families, if the host has both, or of IPv4; says which. Others of the same user
+/// may have its port as well if it is shared.
+pub(super) fn bound(port: u16, is_shared: bool) -> io::Result<(OwnedFd, bool)> {
+    match bound_v6(port, is_shared) {
+        Ok(fd) => Ok((fd, true)),
+        Err(nix::Error::EAFNOSUPPORT | nix::Error::EADDRNOTAVAIL) => {
+            Ok((bound_v4(port, is_shared)?, false))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn bound_v6(port: u16, is_shared: bool) -> nix::Result<OwnedFd> {
     let fd = open(AddressFamily::Inet6)?;
     setsockopt(&fd, sockopt::Ipv6V6Only, &false)?;
+    setsockopt(&fd, sockopt::ReusePort, &is_shared)?;
     let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     bind(fd.as_raw_fd(), &SockaddrStorage::from(everywhere))?;
     Ok(fd)
 }
 
-fn open_v4(port: u16) -> nix::Result<OwnedFd> {
+fn bound_v4(port: u16, is_shared: bool) -> nix::Result<OwnedFd> {
     let fd = open(AddressFamily::Inet)?;
+    setsockopt(&fd, sockopt::ReusePort, &is_shared)?;
     let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     bind(fd.as_raw_fd(), &SockaddrStorage::from(everywhere))?;
     Ok(fd)
@@ -191,7 +209,7 @@ mod tests {
 
     #[test]
     fn datagrams_of_both_families_come_and_go_on_one_port() {
-        let mut link = LinkSocket::open(0).unwrap();
+        let mut link = LinkSocket::open_anywhere().unwrap();
         let port = link.port().unwrap();
         for home in ["127.0.0.1", "::1"] {
             let home: IpAddr = home.parse().unwrap();
@@ -210,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_batch_keeps_order_and_too_long_datagrams_stay_too_long() {
-        let mut link = LinkSocket::open(0).unwrap();
+        let mut link = LinkSocket::open_anywhere().unwrap();
         let port = link.port().unwrap();
         let other = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
         for number in 0..100u8 {
@@ -226,7 +244,7 @@ mod tests {
 
     #[test]
     fn what_comes_while_a_batch_is_read_is_left_to_the_next_look() {
-        let mut link = LinkSocket::open(0).unwrap();
+        let mut link = LinkSocket::open_anywhere().unwrap();
         let port = link.port().unwrap();
         let other = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
         other.send_to(&[1], ("127.0.0.1", port)).unwrap();
@@ -238,7 +256,7 @@ mod tests {
 
     #[test]
     fn what_the_kernel_does_not_take_is_counted() {
-        let mut link = LinkSocket::open(0).unwrap();
+        let mut link = LinkSocket::open_anywhere().unwrap();
         link.send("127.0.0.1:0".parse().unwrap(), b"to no port");
         assert_eq!(link.unsent(), 1);
     }

@@ -5,6 +5,7 @@
 //! in a process of its own, whether it understands what it will find.
 
 use super::connections::{Connection, ConnectionId, Connections};
+use super::echoes::Echoes;
 use super::endpoint::Endpoint;
 use super::instances::{Instance, Instances};
 use super::lifecycle::Lifecycle;
@@ -13,6 +14,7 @@ use super::store::{HoldError, Store};
 use super::{Keeper, SignalFd};
 use crate::message::{ProcessSpec, Reply};
 use crate::system;
+use margay_core::echo::EchoSecret;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -81,6 +83,8 @@ struct Snapshot {
     connections: Vec<ConnectionRecord>,
     held: BTreeMap<String, Vec<RawFd>>,
     instances: Vec<InstanceRecord>,
+    #[serde(default)]
+    echoes: Option<EchoesRecord>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -104,6 +108,13 @@ struct InstanceRecord {
 struct ProcessRecord {
     pid: i32,
     report: RawFd,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct EchoesRecord {
+    socket: RawFd,
+    port: u16,
+    secret: EchoSecret,
 }
 
 /// Replaces the keeper by `binary`; returns only if it cannot.
@@ -176,6 +187,11 @@ fn describe(keeper: &Keeper, asked: ConnectionId) -> Snapshot {
         connections: connections.collect(),
         held: held.collect(),
         instances: instances.collect(),
+        echoes: keeper.echoes.as_ref().map(|echoes| EchoesRecord {
+            socket: echoes.socket.as_raw_fd(),
+            port: echoes.port,
+            secret: echoes.secret.clone(),
+        }),
     }
 }
 
@@ -195,6 +211,7 @@ impl Snapshot {
             .chain(connections)
             .chain(held)
             .chain(instances)
+            .chain(self.echoes.as_ref().map(|echoes| echoes.socket))
     }
 }
 
@@ -296,6 +313,8 @@ pub(super) fn resume(
     if let Some(id) = asked {
         connections.answer(id, &Reply::Done {}, &[]);
     }
+    let echoes = snapshot.echoes;
+    let echoes = echoes.map(|it| Echoes::new(adopt(it.socket), it.port, it.secret));
     let shutting_down = snapshot.shutting_down;
     Ok(Keeper {
         endpoint,
@@ -303,6 +322,7 @@ pub(super) fn resume(
         connections,
         instances,
         store,
+        echoes,
         shutting_down,
     })
 }

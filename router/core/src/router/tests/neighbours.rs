@@ -292,6 +292,7 @@ impl Site {
                 kept.insert(composition, bytes);
             }
             NeighbourhoodOutput::Meet { .. }
+            | NeighbourhoodOutput::Left
             | NeighbourhoodOutput::Part { .. }
             | NeighbourhoodOutput::Overlay(_) => {}
             NeighbourhoodOutput::Outlived(epoch) => panic!("{epoch} is no later life"),

@@ -3,6 +3,7 @@
 mod documented;
 mod handshakes;
 mod hostile;
+mod keeper_echoes;
 mod moving;
 mod net;
 mod random_walk;
