@@ -143,7 +143,7 @@ fn host_that_runs_something_does_not_join() {
             "x",
         ],
     );
-    assert!(again.contains("belongs to network"), "{again}");
+    assert!(again.contains("belongs to a network"), "{again}");
 }
 
 /// ```text
