@@ -193,6 +193,25 @@ fn poisoned_records_stop_nobody() {
     news_still_spread(&lab);
 }
 
+/// It says of the server's host that it ended, in a life that would win over all that it can say.
+#[test]
+fn whoever_says_that_another_has_ended_is_not_believed_for_long() {
+    let lab = paris();
+    let rogue = enter(&lab, &mut Desk::open(&lab, CALLER_AT, ROGUE_RANGE));
+    rogue.order(Order::Slander(Keys::of(&lab, SERVER_AT).id()));
+    until_dropped(lab.host(CALLER_AT), &["contradicted"]);
+    let host = lab.host(CALLER_AT);
+    let up = until("the server's host is up again", SOON, || {
+        let members = host.members()?;
+        let is_up = |name: &str, state: &str| name == SERVER_AT && state == "up";
+        let is_up = members.iter().any(|it| is_up(&it.name, &it.state));
+        Ok(is_up.then_some(()))
+    });
+    assert!(up.is_ok(), "{:?}\n{}", host.members(), host.log_tail());
+    until_fetched(&lab, CALLER_AT, "web");
+    others_are_served(&lab);
+}
+
 /// An instance's identity and addresses are its host's to give: nobody else is believed.
 #[test]
 fn whoever_claims_anothers_addresses_is_not_believed() {
