@@ -4,6 +4,7 @@
 use crate::rogue::{
     CATALOG, Desk, INTRODUCTION, Keys, Manner, Order, PORT, Place, REVOCATION, Rogue,
 };
+use crate::site::until_held;
 use crate::sites::{SOON, composition, fetch, until_fetched};
 use margay_core::address::{AddressPlan, InstanceAddresses, Ipv4Block, VirtualIp};
 use margay_core::host::HostId;
@@ -58,21 +59,7 @@ fn enter(lab: &Lab, desk: &mut Desk) -> Rogue {
     };
     let rogue = Rogue::enter(lab, desk, &place, CALLER_AT, Manner::Honest);
     for seer in [CALLER_AT, SERVER_AT] {
-        let host = lab.host(seer);
-        let seen = until("the rogue is up", SOON, || {
-            let members = host.members()?;
-            let is_up = |name: &str, state: &str| name == ROGUE_AT && state == "up";
-            Ok(members
-                .iter()
-                .any(|it| is_up(&it.name, &it.state))
-                .then_some(()))
-        });
-        assert!(
-            seen.is_ok(),
-            "{seer}: {:?}\n{}",
-            host.members(),
-            host.log_tail()
-        );
+        until_held(lab.host(seer), ROGUE_AT, "up");
     }
     rogue
 }
@@ -200,14 +187,7 @@ fn whoever_says_that_another_has_ended_is_not_believed_for_long() {
     let rogue = enter(&lab, &mut Desk::open(&lab, CALLER_AT, ROGUE_RANGE));
     rogue.order(Order::Slander(Keys::of(&lab, SERVER_AT).id()));
     until_dropped(lab.host(CALLER_AT), &["contradicted"]);
-    let host = lab.host(CALLER_AT);
-    let up = until("the server's host is up again", SOON, || {
-        let members = host.members()?;
-        let is_up = |name: &str, state: &str| name == SERVER_AT && state == "up";
-        let is_up = members.iter().any(|it| is_up(&it.name, &it.state));
-        Ok(is_up.then_some(()))
-    });
-    assert!(up.is_ok(), "{:?}\n{}", host.members(), host.log_tail());
+    until_held(lab.host(CALLER_AT), SERVER_AT, "up");
     until_fetched(&lab, CALLER_AT, "web");
     others_are_served(&lab);
 }
