@@ -298,7 +298,7 @@ impl Body {
             may_be_gateway: certificate.roles.contains(&Role::Gateway),
             addresses: member.contact.addresses.clone(),
             blocks: certificate.blocks.clone(),
-            is_operator: certificate.roles.contains(&Role::Issuer),
+            is_operator: certificate.is_operator(),
         };
         self.near
             .handle_input(NeighbourhoodInput::Known(neighbour), now());
