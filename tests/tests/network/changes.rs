@@ -1,7 +1,7 @@
 //! Hosts that come and go, sides that both change while they are parted, and a host that was put back
 //! into an older state.
 
-use crate::site::{said, until_logged};
+use crate::site::{said, until_held, until_logged};
 use crate::sites::{CALLER, SOON, composition, fetch, until_fetched};
 use margay_tests::lab::{Host, Lab, Topology, state_directory, until};
 use std::process::Command;
@@ -30,19 +30,6 @@ fn apply(lab: &Lab, version: u32, servers: &[(&str, &str)]) {
     let text = composition("paris-1", servers);
     let text = text.replace("version = 1", &format!("version = {version}"));
     lab.host("paris-1").apply(&text).unwrap();
-}
-
-/// Waits until a host holds another for up or down.
-fn until_held(seer: &Host, name: &str, state: &str) {
-    let held = until("it is seen how a host is", SOON, || {
-        let members = seer.members()?;
-        let is = |it: &str, is: &str| it == name && is == state;
-        Ok(members
-            .iter()
-            .any(|it| is(&it.name, &it.state))
-            .then_some(()))
-    });
-    assert!(held.is_ok(), "{name} is not {state}: {:?}", seer.members());
 }
 
 /// The addresses by which the caller knows a service; none of what does not exist.

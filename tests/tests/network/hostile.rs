@@ -4,6 +4,7 @@
 use crate::rogue::{
     CATALOG, Desk, INTRODUCTION, Keys, Manner, Order, PORT, Place, REVOCATION, Rogue,
 };
+use crate::site::until_held;
 use crate::sites::{SOON, composition, fetch, until_fetched};
 use margay_core::address::{AddressPlan, InstanceAddresses, Ipv4Block, VirtualIp};
 use margay_core::host::HostId;
@@ -58,21 +59,7 @@ fn enter(lab: &Lab, desk: &mut Desk) -> Rogue {
     };
     let rogue = Rogue::enter(lab, desk, &place, CALLER_AT, Manner::Honest);
     for seer in [CALLER_AT, SERVER_AT] {
-        let host = lab.host(seer);
-        let seen = until("the rogue is up", SOON, || {
-            let members = host.members()?;
-            let is_up = |name: &str, state: &str| name == ROGUE_AT && state == "up";
-            Ok(members
-                .iter()
-                .any(|it| is_up(&it.name, &it.state))
-                .then_some(()))
-        });
-        assert!(
-            seen.is_ok(),
-            "{seer}: {:?}\n{}",
-            host.members(),
-            host.log_tail()
-        );
+        until_held(lab.host(seer), ROGUE_AT, "up");
     }
     rogue
 }
@@ -191,6 +178,18 @@ fn poisoned_records_stop_nobody() {
         until_dropped(lab.host(host), &reasons);
     }
     news_still_spread(&lab);
+}
+
+/// It says of the server's host that it ended, in a life that would win over all that it can say.
+#[test]
+fn whoever_says_that_another_has_ended_is_not_believed_for_long() {
+    let lab = paris();
+    let rogue = enter(&lab, &mut Desk::open(&lab, CALLER_AT, ROGUE_RANGE));
+    rogue.order(Order::Slander(Keys::of(&lab, SERVER_AT).id()));
+    until_dropped(lab.host(CALLER_AT), &["contradicted"]);
+    until_held(lab.host(CALLER_AT), SERVER_AT, "up");
+    until_fetched(&lab, CALLER_AT, "web");
+    others_are_served(&lab);
 }
 
 /// An instance's identity and addresses are its host's to give: nobody else is believed.

@@ -5,6 +5,7 @@
 
 mod body;
 mod desk;
+mod slander;
 
 pub use desk::Desk;
 
@@ -56,6 +57,8 @@ pub enum Order {
     Flood { topic: Topic, messages: usize },
     /// Tell the others, signed and in order, of an instance.
     Claim(Arc<RemoteInstance>),
+    /// Tell each other host once that this one has ended.
+    Slander(HostId),
     /// Let newcomers in by this issuer, whoever holds what it grants.
     LetIn(Box<Issuer>),
 }

@@ -132,6 +132,16 @@ pub fn until_links(lab: &Lab, host: &str, wanted: &BTreeMap<String, String>) {
     assert!(waited.is_ok(), "{host} sees {seen:?}\n{}", log());
 }
 
+/// Waits until a host holds another for up or down.
+pub fn until_held(seer: &Host, name: &str, state: &str) {
+    let held = until("it is seen how a host is", SOON, || {
+        let members = seer.members()?;
+        let member = members.iter().find(|it| it.name == name);
+        Ok(member.filter(|it| it.state == state).map(drop))
+    });
+    assert!(held.is_ok(), "{name} is not {state}: {:?}", seer.members());
+}
+
 /// Waits until a host's log has a line with all these words.
 pub fn until_logged(lab: &Lab, host: &str, words: &[&str]) {
     let waited = until("a line is logged", SOON, || {

@@ -1,6 +1,7 @@
 //! What keeps a rogue among the others: its link, its overlay, and core between them.
 
 use super::desk::wall_time;
+use super::slander::slander;
 use super::{INTRODUCTION, Keys, Manner, Order};
 use margay_core::admission::Role;
 use margay_core::admission::{
@@ -22,6 +23,7 @@ use margay_datapath::host_link::{
     ExchangeId, HostLink, HostLinkConfig, HostLinkLimits, Input, NetworkSecret, NoiseKey, Output,
 };
 use margay_overlay::{Overlay, OverlayConfig, OverlayEvents};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -62,6 +64,8 @@ pub struct Body {
     overlay: Overlay,
     near: Neighbourhood,
     manner: Manner,
+    /// Whom it slanders, and to whom it has not done so yet.
+    slandered: Option<(HostId, BTreeSet<HostId>)>,
 }
 
 impl Body {
@@ -108,6 +112,7 @@ impl Body {
             overlay,
             near: Neighbourhood::new(config, 66, now()),
             manner: beginning.manner,
+            slandered: None,
         };
         (body, events)
     }
@@ -168,6 +173,11 @@ impl Body {
             Order::Claim(instance) => {
                 self.near
                     .handle_input(NeighbourhoodInput::Own(instance), now());
+            }
+            Order::Slander(victim) => {
+                let members = self.known.members().map(|it| it.certificate.host);
+                let others = members.filter(|it| ![self.own, victim].contains(it));
+                self.slandered = Some((victim, others.collect()));
             }
             Order::LetIn(issuer) => self.issuer = Some(issuer),
             Order::Flood { topic, messages } => {
@@ -288,7 +298,7 @@ impl Body {
             may_be_gateway: certificate.roles.contains(&Role::Gateway),
             addresses: member.contact.addresses.clone(),
             blocks: certificate.blocks.clone(),
-            is_operator: certificate.roles.contains(&Role::Issuer),
+            is_operator: certificate.is_operator(),
         };
         self.near
             .handle_input(NeighbourhoodInput::Known(neighbour), now());
@@ -301,11 +311,27 @@ impl Body {
         }
     }
 
+    fn slander_to(&mut self, to: HostId, honest: &[u8]) {
+        let Some((victim, others)) = &mut self.slandered else {
+            return;
+        };
+        if others.contains(&to)
+            && let Some(datagram) = slander(honest, *victim)
+        {
+            others.remove(&to);
+            let payload = [&[DatagramKind::Membership as u8], &datagram[..]].concat();
+            self.link.handle_input(Input::Send { to, payload }, now());
+        }
+    }
+
     fn carry_out_near(&mut self, output: NeighbourhoodOutput) {
         match output {
             NeighbourhoodOutput::Datagram { to, kind, bytes } => {
                 let payload = [&[kind as u8], &bytes[..]].concat();
                 self.link.handle_input(Input::Send { to, payload }, now());
+                if kind == DatagramKind::Membership {
+                    self.slander_to(to, &bytes);
+                }
             }
             NeighbourhoodOutput::Meet { host } => {
                 if let Some(member) = self.known.member(&host) {
