@@ -6,6 +6,7 @@ use crate::aggregate::Epoch;
 use crate::drop_reason::DropReason;
 use crate::flow_key::FlowKey;
 use crate::flow_table::{FlowLimits, HALF_OPEN_MAX};
+use crate::id::InstanceId;
 use crate::packet::Packet;
 use crate::peer::{Known, PeerInput};
 use crate::port::{Input, Output};
@@ -76,29 +77,38 @@ fn flows_that_both_kernels_opened_are_counted_and_closed_at_both_hosts() {
 
 #[test]
 fn shares_with_other_hosts_targets_equal_those_of_core() {
-    let mut decided = Two::with_the_shop();
-    let mut opened = Two::with_the_shop();
-    let spread = |two: &mut Two, by_kernel: bool| {
-        let to = drained_instance(two);
-        let mut taken = BTreeMap::<_, usize>::new();
-        for port in 4_000..4_120 {
-            if !by_kernel {
-                // Whatever changes has core decide the next flow.
-                let policy = SHOP.replace("version = 1", &format!("version = {}", port - 3_990));
-                two.a.apply(&policy).unwrap();
-                two.b.apply(&policy).unwrap();
-            }
-            let key = two.shopper_calls(port, to, HTTP);
-            two.talk();
-            *taken.entry(two.a.flows[&key].server).or_default() += 1;
+    // Whoever's turn it is first: an instance here, or one of the other host.
+    for others_first in [0, 1] {
+        let by_core = spread(others_first, true);
+        let by_kernel = spread(others_first, false);
+        assert_eq!(by_core.0, by_kernel.0);
+        assert_eq!(by_core.0.values().sum::<usize>(), 120);
+        assert!(
+            by_kernel.1 < 10 && by_core.1 > 40,
+            "{by_core:?} {by_kernel:?}"
+        );
+    }
+}
+
+/// How many of 120 flows each server took, and for how many another host was asked.
+fn spread(others_first: u16, by_core: bool) -> (BTreeMap<InstanceId, usize>, u64) {
+    let mut two = Two::with_the_shop();
+    let to = drained_instance(&mut two);
+    let other = two.a.called("3.web");
+    call_all(&mut two, other, 3_000..3_000 + others_first);
+    let mut taken = BTreeMap::new();
+    for port in 4_000..4_120 {
+        if by_core {
+            // Whatever changes has core decide the next flow.
+            let policy = SHOP.replace("version = 1", &format!("version = {}", port - 3_990));
+            two.a.apply(&policy).unwrap();
+            two.b.apply(&policy).unwrap();
         }
-        taken
-    };
-    let by_core: Vec<_> = spread(&mut decided, false).into_values().collect();
-    let by_kernel: Vec<_> = spread(&mut opened, true).into_values().collect();
-    assert_eq!(by_core, by_kernel);
-    eprintln!("{} {} {by_core:?}", asked(&opened), asked(&decided));
-    assert!(asked(&opened) < 10 && asked(&decided) > 40);
+        let key = two.shopper_calls(port, to, HTTP);
+        two.talk();
+        *taken.entry(two.a.flows[&key].server).or_default() += 1;
+    }
+    (taken, asked(&two))
 }
 
 /// The address of an instance of the web that takes no flows: its siblings on both hosts do.
@@ -343,6 +353,16 @@ fn a_server_that_moves_to_another_host_is_asked_for_there() {
     assert!(two.a.crossing.is_empty());
     let frames = two.a.take_frames();
     assert_eq!(frames.last().map(|(to, _)| *to), Some(host('c')));
+    // Nor does what the former host admitted have the kernel send flows to the other.
+    let drained = two.b.called("2.web");
+    let mut sibling = two.remote('b', "2.web");
+    sibling.ready = false;
+    two.a
+        .tell(Input::Peer(PeerInput::Instance(Arc::new(sibling))));
+    for port in 4_011..4_020 {
+        two.shopper_calls(port, drained, HTTP);
+        assert!(two.a.crossing.is_empty());
+    }
 }
 
 #[test]
