@@ -34,6 +34,7 @@ fn here() -> (Neighbourhood, Moment) {
         key: key(HERE),
         name: "here".parse().expect("a name"),
         site: "rack1.paris".parse().expect("a site"),
+        sponsor: None,
         epoch: OriginEpoch(1),
         network_key: [7; 32],
         is_operator: false,

@@ -74,6 +74,8 @@ pub struct NeighbourhoodConfig {
     pub name: HostName,
     /// Where it belongs.
     pub site: SitePath,
+    /// Who let it in, if another host did: the link to it brings the news of others, and stays.
+    pub sponsor: Option<HostId>,
     /// Its life, raised durably before this one began.
     pub epoch: OriginEpoch,
     /// The network's key, from which addresses follow.
@@ -141,6 +143,7 @@ impl Neighbourhood {
         let sites = SitesConfig {
             key: config.key.clone(),
             site: config.site.clone(),
+            sponsor: config.sponsor,
             may_be_gateway: config.may_be_gateway,
             epoch,
             network_key: config.network_key,

@@ -37,6 +37,8 @@ pub enum PeerInput {
         /// Which.
         instance: InstanceId,
     },
+    /// Say with which hosts of other sites flows are open: [`Output::BusyWith`](crate::port::Output).
+    BusyWanted,
     /// The search for a service's instances is over, whether any was found or not.
     Sought {
         /// Which service.

@@ -21,7 +21,7 @@ use crate::names::NamesSnapshot;
 use crate::peer::{PeerInput, PeerLocation, RemoteInstance};
 use crate::way::{Ingress, Way};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -203,6 +203,8 @@ pub enum Output {
     /// Look for instances of a service beyond the site; outcome: [`PeerInput::Sought`], behind those
     /// that were found.
     Seek { service: AutomatonName },
+    /// With these hosts of other sites flows are open; answers [`PeerInput::BusyWanted`].
+    BusyWith { hosts: BTreeSet<HostId> },
     /// Send a service frame to another host; it may be lost.
     SendFrame { to: HostId, frame: Vec<u8> },
     /// Tell other hosts of an instance here, as it is to them from now on; comes only on a host that

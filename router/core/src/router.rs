@@ -25,6 +25,7 @@ mod seeking;
 mod services;
 mod telling;
 mod trust;
+mod unapplied;
 mod upcall;
 pub mod view;
 mod vips;
@@ -35,6 +36,7 @@ pub use deploy::OperatorError;
 pub use explain::ExplainError;
 pub use peers::PEERS_MAX;
 pub use remote::Requests;
+pub use unapplied::NotApplied;
 
 use crate::composition::{Composition, CompositionName};
 use crate::drop_reason::DropReason;
@@ -79,6 +81,7 @@ pub struct Router {
     readings: processor::Readings,
     peers: Peers,
     telling: telling::Telling,
+    unapplied: unapplied::Unapplied,
     seeking: seeking::Seeking,
     /// First packets that wait for other hosts' answers.
     pending: Pending,
@@ -124,6 +127,7 @@ impl Router {
             readings: processor::Readings::default(),
             peers: Peers::default(),
             telling: telling::Telling::default(),
+            unapplied: unapplied::Unapplied::default(),
             seeking: seeking::Seeking::default(),
             pending: Pending::default(),
             accepted: Accepted::default(),
@@ -230,6 +234,7 @@ impl Router {
         }
         self.processors_timeout(now);
         self.telling_timeout(now);
+        self.unapplied_timeout(now);
         self.peers_timeout(now);
         self.pending_timeout(now);
         self.accepted_timeout(now);
@@ -263,6 +268,7 @@ impl Router {
             self.flows.poll_timeout(),
             self.readings.poll_timeout(),
             self.telling.poll_timeout(),
+            self.unapplied.poll_timeout(),
             self.peers.reacquaint_until,
             self.pending.poll_timeout(),
             self.accepted.poll_timeout(),

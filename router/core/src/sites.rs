@@ -57,6 +57,8 @@ pub struct SitesConfig {
     pub key: PrivateKey,
     /// Where it belongs.
     pub site: SitePath,
+    /// Who let it in.
+    pub sponsor: Option<HostId>,
     /// Whether it may speak for its site.
     pub may_be_gateway: bool,
     /// Its life.
@@ -137,6 +139,8 @@ pub struct Sites {
     leases: Leases,
     exchange: Exchange,
     busy: BTreeSet<HostId>,
+    /// When to ask next who is.
+    busy_at: Moment,
     random: SmallRng,
     outputs: VecDeque<SitesOutput>,
     drops: BTreeMap<SitesDrop, u64>,
@@ -155,6 +159,7 @@ impl Sites {
             leases: Leases::default(),
             exchange: Exchange::new(now),
             busy: BTreeSet::new(),
+            busy_at: now,
             random: SmallRng::seed_from_u64(seed),
             outputs: VecDeque::new(),
             drops: BTreeMap::new(),
@@ -192,6 +197,7 @@ impl Sites {
         self.arrange_if_due(now);
         self.publish_summaries_if_due(now);
         self.search_on(now);
+        self.busy_timeout(now);
         self.leases_timeout(now);
         self.exchange_timeout(catalog, now);
         self.links_timeout(now);
@@ -212,6 +218,7 @@ impl Sites {
             self.searches.due(),
             self.leases.next_due().map(|(due, _)| due),
             Some(self.exchange.due()),
+            self.busy_due(),
             lost.min().map(|down| down + LOST_AFTER),
         ];
         due.into_iter().flatten().min()

@@ -440,6 +440,7 @@ async fn status(world: &World) -> Result<Value> {
             .map(|(endpoint, ..)| datapath.upcalls_sent(*endpoint));
         Status {
             compositions: sizes.compositions as usize,
+            not_applied: router.not_applied().map(|it| it.to_string()).collect(),
             instances: instances.len(),
             ready: instances.iter().filter(|instance| instance.ready).count(),
             flows: sizes.flows as usize,

@@ -81,8 +81,6 @@ pub struct Hosts {
     /// From which tickets for the own keeper's echo follow, if it answers.
     echo_secret: Option<EchoSecret>,
     links: BTreeMap<HostId, Linked>,
-    /// With whom core wants a link.
-    met: BTreeSet<HostId>,
     overlay: Overlay,
     refusals: Refusals,
     /// Whose refusal was logged last, and why: who comes again is refused again.
@@ -100,8 +98,6 @@ pub struct Hosts {
     /// When to look at certificates next.
     look_at: Moment,
     asked_to_renew: Option<WallTime>,
-    /// When to tell next with which hosts flows are open.
-    busy_at: Moment,
 }
 
 /// What [`Hosts`] begins with.
@@ -205,7 +201,6 @@ impl Hosts {
             socket,
             echo_secret,
             links: BTreeMap::new(),
-            met: BTreeSet::new(),
             overlay,
             refusals: Refusals::new(),
             refused: BTreeMap::new(),
@@ -216,7 +211,6 @@ impl Hosts {
             errands,
             look_at: now,
             asked_to_renew: None,
-            busy_at: now,
         };
         hosts.begin_with_all(now);
         Ok(hosts)
@@ -257,7 +251,7 @@ impl Hosts {
     pub fn poll_timeout(&self) -> Moment {
         let both = [self.link.poll_timeout(), self.near.poll_timeout()];
         let both = both.into_iter().flatten();
-        both.fold(self.look_at.min(self.busy_at), Moment::min)
+        both.fold(self.look_at, Moment::min)
     }
 
     /// What the Router is to be told. Poll after everything else.
@@ -310,9 +304,6 @@ impl Hosts {
     }
 
     fn begin_with_all(&mut self, now: Moment) {
-        if let Some(sponsor) = self.own.entry.sponsor.clone() {
-            self.set_peer(sponsor.host, sponsor.link_key, sponsor.addresses, now);
-        }
         let members = self.membership.members();
         let hosts: Vec<HostId> = members.map(|member| member.certificate.host).collect();
         for host in hosts {
@@ -321,11 +312,14 @@ impl Hosts {
         self.settle(now);
     }
 
-    /// Wants a link to a member.
+    /// Wants a link to a member, or to whoever let this host in, which is known by the token only at first.
     fn look_for(&mut self, host: HostId, now: Moment) {
+        let sponsor = self.own.entry.sponsor.clone();
         if let Some(member) = self.membership.member(&host) {
             let contact = member.contact.clone();
             self.set_peer(host, contact.link_key.0, contact.addresses, now);
+        } else if let Some(sponsor) = sponsor.filter(|sponsor| sponsor.host == host) {
+            self.set_peer(host, sponsor.link_key, sponsor.addresses, now);
         }
     }
 

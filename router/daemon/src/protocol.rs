@@ -228,6 +228,9 @@ pub struct Status {
     pub keeper_version: String,
     /// Applied compositions.
     pub compositions: usize,
+    /// Compositions of the site that this host could not apply yet, how often it tried, and why not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_applied: Vec<String>,
     /// Instances.
     pub instances: usize,
     /// Instances that take new flows.

@@ -231,9 +231,6 @@ impl Running {
             are_due = true;
         }
         if let Some(hosts) = hosts.as_mut().filter(|hosts| hosts.poll_timeout() <= now) {
-            if hosts.is_busy_due(now) {
-                hosts.busy_with(router.busy_hosts(), now);
-            }
             hosts.handle_timeout(now);
             are_due = true;
         }
@@ -408,6 +405,7 @@ impl Running {
             // Whatever came before it was carried out by this very thread.
             Output::Withdraw { instance } => self.inputs.push_back(Input::Withdrawn { instance }),
             Output::Seek { .. }
+            | Output::BusyWith { .. }
             | Output::SendFrame { .. }
             | Output::Instance(_)
             | Output::InstanceGone { .. }
@@ -465,6 +463,7 @@ fn tell_others(hosts: Option<&mut Hosts>, output: Output) {
     };
     match output {
         Output::Seek { service } => hosts.seek(service, now()),
+        Output::BusyWith { hosts: busy } => hosts.busy_with(busy, now()),
         Output::SendFrame { to, frame } => hosts.send_frame(to, frame, now()),
         Output::Instance(instance) => hosts.own_instance(instance, now()),
         Output::InstanceGone { instance } => hosts.own_instance_gone(instance, now()),

@@ -132,8 +132,8 @@ pub enum NeighbourhoodInput {
         /// Which service.
         service: AutomatonName,
     },
-    /// With these hosts flows of this one are open, as the Router sees it; told every few seconds while
-    /// there are any, and once when there are none: instances of other sites stay known so long.
+    /// With these hosts flows of this one are open, as the Router answers
+    /// [`PeerInput::BusyWanted`]: instances of other sites stay known so long.
     Busy {
         /// Which.
         hosts: BTreeSet<HostId>,

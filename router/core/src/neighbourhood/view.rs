@@ -60,6 +60,11 @@ impl Neighbourhood {
         }
     }
 
+    /// Whether a link to a host is wanted.
+    pub fn is_met(&self, host: &HostId) -> bool {
+        self.sites.met().contains(host)
+    }
+
     /// Whether an operator may apply and delete here at all.
     pub fn check_operator(&self) -> Result<(), NotComposed> {
         let may = self.config.is_operator;

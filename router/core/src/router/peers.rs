@@ -196,6 +196,10 @@ impl Router {
             PeerInput::Lost { host } => self.peer_lost(host, now),
             PeerInput::Instance(remote) => self.remote_instance(remote, now),
             PeerInput::InstanceGone { instance } => self.remote_instance_gone(instance, now),
+            PeerInput::BusyWanted => {
+                let hosts = self.busy_hosts();
+                self.outputs.push_back(Output::BusyWith { hosts });
+            }
             PeerInput::Sought { service } => self.sought(&service, now),
             PeerInput::Frame { from, frame } => self.service_frame(from, &frame, now),
         }
@@ -334,7 +338,7 @@ impl Router {
     }
 
     /// The hosts of other sites with whose instances flows are open.
-    pub fn busy_hosts(&self) -> BTreeSet<HostId> {
+    fn busy_hosts(&self) -> BTreeSet<HostId> {
         let remotes = self.peers.instances.values();
         let far = remotes.filter(|remote| remote.distance > Distance::NONE);
         let busy = far.filter(|remote| {

@@ -1,8 +1,8 @@
-//! What other hosts are told of the instances here, and what comes from other hosts' operators.
+//! What other hosts are told of the instances here.
 
 use super::Router;
 use super::balancing::part;
-use crate::composition::{Composition, CompositionName, WEIGHT};
+use crate::composition::WEIGHT;
 use crate::id::InstanceId;
 use crate::moment::Moment;
 use crate::name::AutomatonName;
@@ -80,34 +80,6 @@ impl Router {
         for automaton in busy {
             self.names.load_changed(&automaton, now);
         }
-    }
-
-    /// Applies what another host's operator applied.
-    pub(super) fn apply_elsewhere(&mut self, composition: Composition, now: Moment) {
-        let name = composition.name.clone();
-        if self.compositions.get(&name) != Some(&composition) {
-            let outcome = self.apply(composition, now);
-            self.tell_outcome(name, outcome);
-        }
-    }
-
-    /// Deletes what another host's operator deleted.
-    pub(super) fn delete_elsewhere(&mut self, name: CompositionName, now: Moment) {
-        if self.compositions.contains_key(&name) {
-            let outcome = self.delete(&name, now);
-            self.tell_outcome(name, outcome);
-        }
-    }
-
-    fn tell_outcome(
-        &mut self,
-        composition: CompositionName,
-        outcome: Result<String, super::OperatorError>,
-    ) {
-        self.outputs.push_back(Output::Told {
-            composition,
-            outcome: outcome.map_err(|error| error.to_string()),
-        });
     }
 
     /// An instance here as others see it.

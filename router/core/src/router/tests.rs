@@ -22,6 +22,7 @@ mod targets;
 mod telling;
 mod trusting;
 mod two_hosts;
+mod unapplied;
 mod unchosen;
 mod universal;
 mod upcalls;

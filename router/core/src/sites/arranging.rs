@@ -243,6 +243,7 @@ impl Sites {
             self.arrangement.not_later_than(again);
         }
         let mut wanted: BTreeSet<HostId> = self.members.near().copied().collect();
+        wanted.extend(self.config.sponsor);
         let sent_to = self.arrangement.sent_to.keys();
         wanted.extend(sent_to.filter(|host| self.members.is_far(host)));
         // A first packet must not wait for a link between gateways.
@@ -280,7 +281,7 @@ impl Sites {
     }
 
     /// The hosts that links are wanted to.
-    pub(super) fn met(&self) -> &BTreeSet<HostId> {
+    pub(crate) fn met(&self) -> &BTreeSet<HostId> {
         &self.arrangement.met
     }
 }

@@ -16,6 +16,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How often the Router is asked with which hosts flows are open.
+const ASK_BUSY: Duration = Duration::from_secs(5);
+
 /// How an instance came to be known.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
@@ -200,6 +203,18 @@ impl Sites {
         let mut remote = RemoteInstance::clone(&told);
         remote.ready &= remote.known == Known::Called;
         self.keep_lease(lease.signed, remote, Some(told), now + LEASE, now);
+    }
+
+    /// When to ask the Router with whom flows are open: only while that keeps anything.
+    pub(super) fn busy_due(&self) -> Option<Moment> {
+        (self.leases.len() > 0).then_some(self.busy_at)
+    }
+
+    pub(super) fn busy_timeout(&mut self, now: Moment) {
+        if self.busy_due().is_some_and(|due| due <= now) {
+            self.busy_at = now + ASK_BUSY;
+            self.tell(PeerInput::BusyWanted);
+        }
     }
 
     /// Takes note of the hosts to which flows go on: what is known of them is used.

@@ -65,20 +65,7 @@ struct Here {
 impl Here {
     /// `others`: which hosts, and where.
     fn new(number: u8, site: &str, others: &[(u8, &str)]) -> Self {
-        let config = SitesConfig {
-            key: key(number),
-            site: site.parse().unwrap(),
-            may_be_gateway: false,
-            epoch: OriginEpoch(1),
-            network_key: NETWORK_KEY,
-            summary_bytes_max: SUMMARY_BYTES_MAX,
-        };
-        let now = Moment::from_nanos(1_000_000_000);
-        let mut here = Here {
-            sites: Sites::new(config, number.into(), now),
-            catalog: catalog(number),
-            now,
-        };
+        let mut here = Here::begin(number, site, None);
         for (number, at) in others {
             here.tell(SitesInput::Known(neighbour(*number, at)));
             if *at == site {
@@ -87,6 +74,25 @@ impl Here {
         }
         here.pass(Duration::from_secs(3));
         here
+    }
+
+    /// As a host that knows nobody but whoever let it in.
+    fn begin(number: u8, site: &str, sponsor: Option<HostId>) -> Self {
+        let config = SitesConfig {
+            key: key(number),
+            site: site.parse().unwrap(),
+            may_be_gateway: false,
+            sponsor,
+            epoch: OriginEpoch(1),
+            network_key: NETWORK_KEY,
+            summary_bytes_max: SUMMARY_BYTES_MAX,
+        };
+        let now = Moment::from_nanos(1_000_000_000);
+        Here {
+            sites: Sites::new(config, number.into(), now),
+            catalog: catalog(number),
+            now,
+        }
     }
 
     fn tell(&mut self, input: SitesInput) {
@@ -673,4 +679,30 @@ fn a_request_through_a_gateway_has_its_client_meet_the_server() {
     let outputs = here.pass(LEASE * 3);
     let parts = |it: &SitesOutput| matches!(it, SitesOutput::Part(host) if *host == id(5));
     assert!(outputs.iter().any(parts), "once its lease is over");
+}
+
+#[test]
+fn the_link_to_whoever_let_this_host_in_is_wanted_from_the_first_moment_and_for_good() {
+    let mut here = Here::begin(1, "rack1.paris", Some(id(5)));
+    let is_met = |it: &SitesOutput| matches!(it, SitesOutput::Meet(host) if *host == id(5));
+    assert!(here.pass(Duration::ZERO).iter().any(is_met));
+    here.tell(SitesInput::Known(neighbour(5, "rack1.rome")));
+    here.tell(SitesInput::Known(neighbour(2, "rack1.paris")));
+    here.tell(SitesInput::Up(id(2)));
+    let parts = |it: &SitesOutput| matches!(it, SitesOutput::Part(_));
+    assert!(!here.pass(LEASE * 3).iter().any(parts));
+}
+
+#[test]
+fn the_router_is_asked_with_whom_flows_are_open_while_instances_of_other_sites_are_known() {
+    let asks = |outputs: &[SitesOutput]| {
+        let is = |it: &&SitesOutput| matches!(it, SitesOutput::Peer(PeerInput::BusyWanted));
+        outputs.iter().filter(is).count()
+    };
+    let mut here = leaf();
+    assert_eq!(asks(&here.pass(LEASE)), 0);
+    let mut here = Here::with_lease();
+    assert_eq!(asks(&here.pass(LEASE - Duration::from_secs(1))), 6);
+    here.pass(Duration::from_secs(2));
+    assert_eq!(asks(&here.pass(LEASE)), 0);
 }

@@ -128,6 +128,7 @@ impl Host {
             key: key(self.number),
             name: format!("host{}", self.number).parse().unwrap(),
             site: site_of(self.number),
+            sponsor: None,
             epoch: OriginEpoch(self.epoch),
             network_key: NETWORK_KEY,
             is_operator: is_operator(self.number),

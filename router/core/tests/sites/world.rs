@@ -430,7 +430,10 @@ impl World {
                 assert!(known.is_some(), "gone, and never told");
             }
             PeerInput::Sought { service } => drop(self.hosts[index].sought.insert(service)),
-            PeerInput::Up { .. } | PeerInput::Down { .. } | PeerInput::Lost { .. } => {}
+            PeerInput::Up { .. }
+            | PeerInput::Down { .. }
+            | PeerInput::Lost { .. }
+            | PeerInput::BusyWanted => {}
             PeerInput::Frame { .. } => panic!("nobody sent a frame"),
         }
     }

@@ -175,7 +175,7 @@ impl Hosts {
         let introduction = member.introduction.clone();
         let record = MembershipRecord::Introduced(host, introduction.clone());
         self.run(Errand::Record(vec![record]));
-        if self.met.contains(&host) {
+        if self.near.is_met(&host) {
             self.look_for(host, now);
         }
         self.tell_of(host, now);

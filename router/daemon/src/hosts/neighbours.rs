@@ -17,10 +17,6 @@ use margay_core::peer::RemoteInstance;
 use margay_core::port::Input;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How often is told with which hosts flows are open.
-const TELL_BUSY: Duration = Duration::from_secs(5);
 
 /// Begins alone, with what an earlier run was asked to keep.
 pub(super) fn begin(
@@ -34,6 +30,7 @@ pub(super) fn begin(
         key: own.keys.host.clone(),
         name: own.entry.name.clone(),
         site: own.entry.site.clone(),
+        sponsor: own.entry.sponsor.as_ref().map(|sponsor| sponsor.host),
         epoch: own.epoch,
         network_key: own.entry.network.address_key(),
         is_operator: own.certificate.is_operator(),
@@ -109,15 +106,9 @@ impl Hosts {
 
     /// With these hosts flows are open here.
     pub fn busy_with(&mut self, hosts: BTreeSet<HostId>, now: Moment) {
-        self.busy_at = now + TELL_BUSY;
         self.near
             .handle_input(NeighbourhoodInput::Busy { hosts }, now);
         self.settle(now);
-    }
-
-    /// Whether it is time for [`Hosts::busy_with`].
-    pub fn is_busy_due(&self, now: Moment) -> bool {
-        self.busy_at <= now
     }
 
     /// Tells the others that this host goes, and ends all links.
@@ -155,8 +146,8 @@ impl Hosts {
                 let record = MembershipRecord::Kept(composition, bytes);
                 self.run(Errand::Record(vec![record]));
             }
-            NeighbourhoodOutput::Meet { host } => self.meet(host, now),
-            NeighbourhoodOutput::Part { host } => self.part(host, now),
+            NeighbourhoodOutput::Meet { host } => self.look_for(host, now),
+            NeighbourhoodOutput::Part { host } => self.hang_up(host, now),
             // Who finds the queue full is dropped and counted there.
             NeighbourhoodOutput::Overlay(command) => {
                 tracing::trace!(?command, "to the overlay");

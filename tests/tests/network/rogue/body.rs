@@ -92,6 +92,7 @@ impl Body {
             key: keys.host.clone(),
             name: beginning.name,
             site: beginning.site,
+            sponsor: None,
             epoch: OriginEpoch(1),
             network_key: network.address_key(),
             is_operator: false,

@@ -154,6 +154,7 @@ impl Site {
             key: key(host),
             name: NAMES[host].parse().unwrap(),
             site: SitePath::everywhere(),
+            sponsor: None,
             epoch: OriginEpoch(epoch),
             network_key: [7; 32],
             is_operator: is_operator(host),

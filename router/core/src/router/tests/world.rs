@@ -275,10 +275,9 @@ impl World {
             Output::Observed(event) => self.observed(event),
             Output::ReadFlows(_) | Output::ReadProcessors(_) => self.read(output),
             Output::KillProcess { instance } => {
-                let instance = *instance;
-                self.running.remove(&instance);
+                self.running.remove(instance);
                 self.reports.push_back(Input::ProcessExited {
-                    instance,
+                    instance: *instance,
                     status: "signal 9".into(),
                     restart_after: Some(Duration::ZERO),
                 });
@@ -288,6 +287,7 @@ impl World {
             | Output::PublishNames(_)
             | Output::Inject { .. }
             | Output::Seek { .. }
+            | Output::BusyWith { .. }
             | Output::SendFrame { .. }
             | Output::Instance(_)
             | Output::InstanceGone { .. }
