@@ -39,6 +39,7 @@ pub(crate) fn host(of: u8) -> Neighbourhood {
         is_operator: of == HOSTILE,
         may_be_gateway: true,
         summary_bytes_max: SUMMARY_BYTES_MAX,
+        sponsor: None,
     };
     let now = Moment::ORIGIN;
     let mut here = Neighbourhood::new(config, 1, now);

@@ -332,7 +332,7 @@ fn datagrams_that_mean_nothing_keep_nobody_from_being_served() {
     let victims = [CALLER_AT, SERVER_AT].map(|host| listens(&lab, host));
     let initiation = [&[1, 1, 0, 0][..], &[7; 1_150]].concat();
     let data = [&[4, 1, 0, 0][..], &[7; 100]].concat();
-    let garbage = [vec![], vec![0xff; 1_400], initiation, data];
+    let garbage = [vec![1, 1, 0, 0], vec![0xff; 1_400], initiation, data];
     let mut socket = None;
     let _stranger = Stranger::at(&lab, move || {
         let socket = socket.get_or_insert_with(|| UdpSocket::bind(("0.0.0.0", 0)).unwrap());
