@@ -423,7 +423,8 @@ fn with_the_shop(seed: u64, loss: u32) -> Site {
     let mut site = Site::new(seed, loss);
     site.pass(Duration::from_secs(4));
     site.apply(0, SHOP).unwrap();
-    site.until(Duration::from_secs(10), |site| site.all_answer_with_all());
+    // Of a host that seemed to be gone a few times nobody hears for some seconds.
+    site.until(Duration::from_secs(30), |site| site.all_answer_with_all());
     site
 }
 
