@@ -1,9 +1,9 @@
-//! A map of bounded size, in which one row more takes the place of the oldest.
+//! Maps of bounded size, which forget the oldest row.
 
 use std::collections::BTreeMap;
 use std::ops::RangeFrom;
 
-/// See the module.
+/// Rows by key; one more than there may be takes the place of the oldest.
 #[derive(Debug)]
 pub(super) struct AgedMap<K, V> {
     /// With the number that tells each row's age.
@@ -48,8 +48,7 @@ impl<K: Ord + Copy, V> AgedMap<K, V> {
         Some(value)
     }
 
-    /// Takes out the rows that `chosen` chooses among those from `range` on, up to the first that is
-    /// not `within`.
+    /// Takes out the rows from the first of `range` on, up to the first that is not `within`.
     pub(super) fn take_from(
         &mut self,
         range: RangeFrom<K>,

@@ -60,8 +60,7 @@ impl Aggregates {
         Some(next)
     }
 
-    /// Notes that something was decided in the present epochs of these cells; the first of which is
-    /// the policy's.
+    /// Notes that something was decided in the present epochs of the policy and of this cell.
     pub(super) fn decide_under(&mut self, cell: EpochCell) {
         self.decided.extend([EpochCell::Policy, cell]);
     }

@@ -12,7 +12,7 @@ use std::io::Write;
 /// At least this share of what plain routing reaches in the same run.
 const RATIO_MIN: f64 = 0.95;
 
-/// In which metrics Margay has targets: in `crr` two routers decide each connection.
+/// In which metrics Margay has targets; `crr` and `bulk` are told beside them.
 const JUDGED: [Metric; 2] = [Metric::Rr, Metric::UdpPps];
 
 /// What is equal in all configs, in words.

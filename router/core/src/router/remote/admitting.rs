@@ -5,6 +5,7 @@ use super::super::Router;
 use super::super::aged::AgedMap;
 use super::super::aggregates::cell_of_instance;
 use super::super::decision::Server;
+use super::super::identities::all;
 use crate::aggregate::{ADMISSIONS_MAX, Admission, AdmissionKey, EpochCell};
 use crate::choice::Choice;
 use crate::drop_reason::DropReason;
@@ -78,13 +79,13 @@ impl Router {
             return None;
         };
         let service = self.services.find(&instance.plan.name.automaton)?;
-        let may = self.config.aggregates
-            && self.services.table.is_settled(service.id)
-            && !self.flows.is_near_limit(client);
         // Callers of other sites are forgotten while they call nobody: then nobody could tell their
         // routers to ask again.
-        let remote = self.peers.instance(client)?;
-        let may = may && remote.known == Known::Flooded;
+        let stays_known = self.peers.instance(client)?.known == Known::Flooded;
+        let may = self.config.aggregates
+            && stays_known
+            && self.services.table.is_settled(service.id)
+            && !self.flows.is_near_limit(client);
         let server_cell = cell_of_instance(server);
         may.then(|| Admission {
             key: AdmissionKey::covering(open.key),
@@ -103,7 +104,7 @@ impl Router {
         let Some(remote) = self.peers.instance(client) else {
             return;
         };
-        let addresses = super::super::identities::all(remote.addresses);
+        let addresses = all(remote.addresses);
         let taken = addresses.map(|address| self.admissions.take_of(address));
         self.close_admissions(taken.concat());
     }
@@ -144,6 +145,11 @@ impl Router {
             let packet = packet_bytes;
             self.outputs.push_back(Output::Inject { endpoint, packet });
             return Ok(());
+        }
+        if from.is_none() {
+            // Should the kernel not have taken the admission, it is told again with the next request.
+            let key = AdmissionKey::covering(packet.key);
+            self.admissions.open.remove(&key);
         }
         self.return_packet(packet.key.source.ip(), packet_bytes)
     }

@@ -491,3 +491,13 @@ fn a_datagram_that_comes_back_goes_to_no_other_host() {
         }
     }
 }
+
+#[test]
+fn an_admission_that_the_kernel_did_not_take_is_made_again_with_the_next_request() {
+    let mut two = Two::with_the_shop();
+    let to = two.b.called("1.web");
+    call_all(&mut two, to, 4_000..4_001);
+    two.b.kernel.forget_admissions();
+    let keys = call_all(&mut two, to, 4_001..4_010);
+    assert_eq!((open_at_both(&two, &keys), returned(&two)), (9, 1));
+}

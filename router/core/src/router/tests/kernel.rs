@@ -40,6 +40,11 @@ impl Kernel {
         }
     }
 
+    /// Is as if it had taken no admission.
+    pub(super) fn forget_admissions(&mut self) {
+        self.admissions.clear();
+    }
+
     /// The admission for `key`, if it is in force.
     pub(super) fn admitted(&self, key: AdmissionKey) -> Option<Admission> {
         let admission = self.admissions.get(&key)?;
