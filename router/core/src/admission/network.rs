@@ -239,6 +239,6 @@ mod tests {
         assert_eq!(Role::from_wire(0), None);
         assert_eq!(Role::from_wire(77), None);
         let error = "king".parse::<Role>().unwrap_err().to_string();
-        assert!(error.contains("gateway and issuer"), "{error}");
+        assert!(error.contains("gateway, issuer and operator"), "{error}");
     }
 }
