@@ -181,7 +181,12 @@ async fn respond(world: &World, request: Request) -> Result<Value> {
     match request {
         Request::Apply { file, text } => apply(world, &file, &text).await,
         Request::Delete { composition } => delete(world, &composition).await,
-        Request::Ps { all } => ps(world, all).await,
+        Request::Ps => Ok(serde_json::to_value(instances(world).await?)?),
+        Request::PsAll => {
+            let mut rows = instances(world).await?;
+            rows.extend(instances_elsewhere(world).await?);
+            Ok(serde_json::to_value(rows)?)
+        }
         Request::Services => services(world).await,
         Request::Flows { behind } => flows(world, behind).await,
         Request::Drain { instance, cancel } => drain::drain(world, &instance, cancel).await,
@@ -269,46 +274,40 @@ async fn on_journal(
     tokio::task::spawn_blocking(move || work(&lock(&journal))).await?
 }
 
-async fn ps(world: &World, all: bool) -> Result<Value> {
+async fn instances(world: &World) -> Result<Vec<InstanceRow>> {
     let views = world.router.look(|router, _| router.instances()).await?;
-    let mut rows: Vec<InstanceRow> = views
-        .into_iter()
-        .map(|view| {
-            let facts = world.instances.facts(view.id);
-            // Of a program that has ended, its end says more than its silence.
-            let running = facts.as_ref().filter(|facts| facts.init_pid.is_some());
-            let probe_failure = running.and_then(|facts| facts.probe_failure.clone());
-            let problem = probe_failure.or(view.last_error);
-            let undo = || format!("drained; `margay drain {} --cancel` undoes it", view.id);
-            let problem = if view.drained { Some(undo()) } else { problem };
-            let failed = || "its last connections were refused or not answered".to_owned();
-            let problem = problem.or_else(|| view.ejected.then(failed));
-            InstanceRow {
-                name: view.name.to_string(),
-                composition: view.composition.to_string(),
-                version: view.version.0,
-                state: match view.stage {
-                    "ready" if view.drained && view.flows > 0 => "draining".to_owned(),
-                    "ready" if view.drained => "drained".to_owned(),
-                    _ if view.ejected => "ejected".to_owned(),
-                    stage => stage.to_owned(),
-                },
-                ready: view.ready,
-                pid: facts.as_ref().and_then(|facts| facts.init_pid),
-                restarts: facts.map_or(0, |facts| facts.restarts),
-                called_v4: view.addresses.called.v4.to_string(),
-                called_v6: view.addresses.called.v6.to_string(),
-                caller_v4: view.addresses.caller.v4.to_string(),
-                caller_v6: view.addresses.caller.v6.to_string(),
-                problem: problem.filter(|_| !view.ready || view.was_killed),
-                host: None,
-            }
-        })
-        .collect();
-    if all {
-        rows.extend(instances_elsewhere(world).await?);
-    }
-    Ok(serde_json::to_value(rows)?)
+    let rows = views.into_iter().map(|view| {
+        let facts = world.instances.facts(view.id);
+        // Of a program that has ended, its end says more than its silence.
+        let running = facts.as_ref().filter(|facts| facts.init_pid.is_some());
+        let probe_failure = running.and_then(|facts| facts.probe_failure.clone());
+        let problem = probe_failure.or(view.last_error);
+        let undo = || format!("drained; `margay drain {} --cancel` undoes it", view.id);
+        let problem = if view.drained { Some(undo()) } else { problem };
+        let failed = || "its last connections were refused or not answered".to_owned();
+        let problem = problem.or_else(|| view.ejected.then(failed));
+        InstanceRow {
+            name: view.name.to_string(),
+            composition: view.composition.to_string(),
+            version: view.version.0,
+            state: match view.stage {
+                "ready" if view.drained && view.flows > 0 => "draining".to_owned(),
+                "ready" if view.drained => "drained".to_owned(),
+                _ if view.ejected => "ejected".to_owned(),
+                stage => stage.to_owned(),
+            },
+            ready: view.ready,
+            pid: facts.as_ref().and_then(|facts| facts.init_pid),
+            restarts: facts.map_or(0, |facts| facts.restarts),
+            called_v4: view.addresses.called.v4.to_string(),
+            called_v6: view.addresses.called.v6.to_string(),
+            caller_v4: view.addresses.caller.v4.to_string(),
+            caller_v6: view.addresses.caller.v6.to_string(),
+            problem: problem.filter(|_| !view.ready || view.was_killed),
+            host: None,
+        }
+    });
+    Ok(rows.collect())
 }
 
 /// The instances of other hosts that are known here; their hosts know more about them.

@@ -143,7 +143,8 @@ fn request(command: Command) -> Result<Request> {
             }
         }
         Command::Delete { composition } => Request::Delete { composition },
-        Command::Ps { all } => Request::Ps { all },
+        Command::Ps { all: false } => Request::Ps,
+        Command::Ps { all: true } => Request::PsAll,
         Command::Services => Request::Services,
         Command::Drops => Request::Drops,
         Command::Resolve { name, caller, kind } => Request::Resolve { name, caller, kind },
@@ -182,9 +183,9 @@ fn request(command: Command) -> Result<Request> {
 
 fn text(request: &Request, answer: Value) -> Result<String> {
     Ok(match request {
-        Request::Ps { all } => {
+        Request::Ps | Request::PsAll => {
             let rows: Vec<InstanceRow> = serde_json::from_value(answer)?;
-            render::instances(&rows, *all)
+            render::instances(&rows, matches!(request, Request::PsAll))
         }
         Request::Drops => render::drops(&serde_json::from_value(answer)?),
         Request::Explain { .. } => serde_json::from_value::<Explanation>(answer)?.to_string(),

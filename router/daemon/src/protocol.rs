@@ -16,11 +16,10 @@ pub enum Request {
     Apply { file: String, text: String },
     /// Delete a composition.
     Delete { composition: String },
-    /// List the instances.
-    Ps {
-        /// Those of other hosts too.
-        all: bool,
-    },
+    /// List the instances of this host.
+    Ps,
+    /// List those of other hosts too.
+    PsAll,
     /// List the services.
     Services,
     /// List live flows with their counters, a page: the first, or the one behind a slot.
