@@ -11,15 +11,16 @@
 
 #[path = "../fuzz/admission_check.rs"]
 mod admission_check;
+mod damage;
 
 use admission_check::{LINK_KEY, NOW, root};
+use damage::FEW;
 use margay_core::admission::{
     BLOCK_PREFIX, Contact, Counter, Issuer, IssuerConfig, MEMBERSHIP_LIFETIME, Membership, Place,
     Reason, Root, Terms, answer, ask_to_join, ask_to_renew, introduce,
 };
 use margay_core::signature::PrivateKey;
 use proptest::prelude::*;
-use proptest::sample::{Index, select};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -131,19 +132,7 @@ fn every_input_of_the_corpus_is_read_as_its_name_says() {
 
 /// A message with a few bytes changed, cut somewhere.
 fn damaged() -> impl Strategy<Value = Vec<u8>> {
-    let inputs: Vec<Vec<u8>> = messages().into_values().collect();
-    let changes = proptest::collection::vec((any::<Index>(), any::<u8>()), 0..6);
-    let cut = prop_oneof![Just(None), any::<Index>().prop_map(Some)];
-    (select(inputs), changes, cut).prop_map(|(mut bytes, changes, cut)| {
-        for (at, byte) in changes {
-            let at = at.index(bytes.len());
-            bytes[at] = byte;
-        }
-        if let Some(cut) = cut {
-            bytes.truncate(cut.index(bytes.len() + 1));
-        }
-        bytes
-    })
+    damage::damaged(messages().into_values().collect(), FEW)
 }
 
 proptest! {

@@ -11,9 +11,10 @@
 
 #[path = "../fuzz/check.rs"]
 mod check;
+mod damage;
 
+use damage::FEW;
 use proptest::prelude::*;
-use proptest::sample::{Index, select};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -31,25 +32,7 @@ fn corpus() -> BTreeMap<String, Vec<u8>> {
 
 /// An input of the corpus with a few bytes changed, cut somewhere.
 fn damaged() -> impl Strategy<Value = Vec<u8>> {
-    let inputs: Vec<Vec<u8>> = corpus().into_values().collect();
-    let changes = proptest::collection::vec((any::<Index>(), any::<u8>()), 0..6);
-    let damage = (
-        select(inputs),
-        changes,
-        prop_oneof![Just(None), any::<Index>().prop_map(Some)],
-    );
-    damage.prop_map(|(mut bytes, changes, cut)| {
-        for (at, byte) in changes {
-            if !bytes.is_empty() {
-                let at = at.index(bytes.len());
-                bytes[at] = byte;
-            }
-        }
-        if let Some(cut) = cut {
-            bytes.truncate(cut.index(bytes.len() + 1));
-        }
-        bytes
-    })
+    damage::damaged(corpus().into_values().collect(), FEW)
 }
 
 proptest! {

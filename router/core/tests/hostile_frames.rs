@@ -10,9 +10,11 @@
     reason = "what core may not do itself, its test does: it reads the corpus"
 )]
 
+mod damage;
 #[path = "../fuzz/frame_check.rs"]
 mod frame_check;
 
+use damage::FEW;
 use frame_check::{HOSTILE, check_frame, request};
 use margay_core::aggregate::Epoch;
 use margay_core::drop_reason::DropReason;
@@ -20,7 +22,6 @@ use margay_core::host::HostId;
 use margay_core::id::InstanceId;
 use margay_core::service_frame::{Accept, Attempt, FrameKind, Scope, ServiceFrame};
 use proptest::prelude::*;
-use proptest::sample::{Index, select};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -92,19 +93,7 @@ fn every_input_of_the_corpus_is_read_as_its_name_says() {
 
 /// A frame with a few bytes changed, cut somewhere.
 fn damaged() -> impl Strategy<Value = Vec<u8>> {
-    let inputs: Vec<Vec<u8>> = frames().into_values().collect();
-    let changes = proptest::collection::vec((any::<Index>(), any::<u8>()), 0..6);
-    let cut = prop_oneof![3 => Just(None), 1 => any::<Index>().prop_map(Some)];
-    (select(inputs), changes, cut).prop_map(|(mut bytes, changes, cut)| {
-        for (at, byte) in changes {
-            let at = at.index(bytes.len());
-            bytes[at] = byte;
-        }
-        if let Some(cut) = cut {
-            bytes.truncate(cut.index(bytes.len() + 1));
-        }
-        bytes
-    })
+    damage::damaged(frames().into_values().collect(), FEW)
 }
 
 proptest! {

@@ -10,16 +10,17 @@
     reason = "what core may not do itself, its test does: it reads the corpus"
 )]
 
+mod damage;
 #[path = "../fuzz/neighbourhood_check.rs"]
 mod neighbourhood_check;
 
+use damage::{Damage, FEW};
 use margay_core::composition::Composition;
 use margay_core::moment::Moment;
 use margay_core::neighbourhood::{DatagramKind, Neighbourhood, NeighbourhoodInput};
 use margay_core::wire::margay::neighbourhood as wire;
 use neighbourhood_check::{HERE, HOSTILE, check_neighbourhood, host, input, sent, tell};
 use proptest::prelude::*;
-use proptest::sample::{Index, select};
 use prost::Message;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -106,19 +107,10 @@ fn every_input_of_the_corpus_is_taken_in_peace() {
 
 /// An input with a few bytes changed, cut somewhere.
 fn damaged() -> impl Strategy<Value = Vec<u8>> {
-    let inputs: Vec<Vec<u8>> = inputs().into_iter().map(|(_, bytes)| bytes).collect();
-    let changes = proptest::collection::vec((any::<Index>(), any::<u8>()), 0..20);
-    let cut = prop_oneof![3 => Just(None), 1 => any::<Index>().prop_map(Some)];
-    (select(inputs), changes, cut).prop_map(|(mut bytes, changes, cut)| {
-        for (at, byte) in changes {
-            let at = at.index(bytes.len());
-            bytes[at] = byte;
-        }
-        if let Some(cut) = cut {
-            bytes.truncate(cut.index(bytes.len() + 1));
-        }
-        bytes
-    })
+    damage::damaged(
+        inputs().into_iter().map(|(_, bytes)| bytes).collect(),
+        Damage { changes: 19, ..FEW },
+    )
 }
 
 proptest! {

@@ -10,13 +10,14 @@
     reason = "what core may not do itself, its test does: it reads the corpus"
 )]
 
+mod damage;
 #[path = "../fuzz/sites_check.rs"]
 mod sites_check;
 
+use damage::{Damage, FEW};
 use margay_core::sites::SitesDrop;
 use margay_core::wire::margay::sites as wire;
 use proptest::prelude::*;
-use proptest::sample::{Index, select};
 use prost::Message;
 use sites_check::{check_sites, key};
 use std::collections::BTreeMap;
@@ -172,19 +173,10 @@ fn every_reason_to_drop_something_is_in_the_protocols_page() {
 
 /// A message with a few bytes changed, cut somewhere; the first says what it is.
 fn damaged() -> impl Strategy<Value = Vec<u8>> {
-    let inputs: Vec<Vec<u8>> = messages().into_values().collect();
-    let changes = proptest::collection::vec((any::<Index>(), any::<u8>()), 0..6);
-    let cut = prop_oneof![3 => Just(None), 1 => any::<Index>().prop_map(Some)];
-    (select(inputs), changes, cut).prop_map(|(mut bytes, changes, cut)| {
-        for (at, byte) in changes {
-            let at = 1 + at.index(bytes.len() - 1);
-            bytes[at] = byte;
-        }
-        if let Some(cut) = cut {
-            bytes.truncate(cut.index(bytes.len() + 1));
-        }
-        bytes
-    })
+    damage::damaged(
+        messages().into_values().collect(),
+        Damage { spared: 1, ..FEW },
+    )
 }
 
 proptest! {
