@@ -21,6 +21,7 @@ pub mod explanation;
 pub mod flow_event;
 pub mod flow_key;
 pub mod flow_table;
+mod grouped;
 mod hexadecimal;
 pub mod host;
 pub mod id;

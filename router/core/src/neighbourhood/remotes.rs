@@ -4,6 +4,7 @@ use super::Neighbourhood;
 use super::claim::read_claim;
 use super::drops::NeighbourhoodDrop;
 use crate::catalog::{Generation, Identity, Instance, Key, Service, Statement};
+use crate::grouped::Grouped;
 use crate::host::HostId;
 use crate::id::InstanceId;
 use crate::moment::Moment;
@@ -54,8 +55,8 @@ fn identity(own: &HostId, number: InstanceId) -> Identity {
 #[derive(Debug, Default)]
 pub(super) struct Remotes {
     told: BTreeMap<InstanceId, Arc<RemoteInstance>>,
-    by_automaton: BTreeMap<AutomatonName, BTreeSet<InstanceId>>,
-    by_host: BTreeMap<HostId, BTreeSet<InstanceId>>,
+    by_automaton: Grouped<AutomatonName>,
+    by_host: Grouped<HostId>,
 }
 
 impl Remotes {
@@ -66,20 +67,20 @@ impl Remotes {
 
     /// The services that a host's instances are of.
     pub(super) fn services_of(&self, host: &HostId) -> BTreeSet<AutomatonName> {
-        let ids = self.by_host.get(host).into_iter().flatten();
-        let remotes = ids.filter_map(|id| self.told.get(id));
+        let ids = self.by_host.of(host);
+        let remotes = ids.filter_map(|id| self.told.get(&id));
         remotes.map(|it| it.name.automaton.clone()).collect()
     }
 
     /// Forgets all instances of a host; those that there were.
     pub(super) fn forget_host(&mut self, host: &HostId) -> Vec<Arc<RemoteInstance>> {
-        let ids = self.by_host.get(host).cloned().unwrap_or_default();
+        let ids: Vec<InstanceId> = self.by_host.of(host).collect();
         ids.into_iter().filter_map(|id| self.leave(id)).collect()
     }
 
     fn of_automaton(&self, automaton: &AutomatonName) -> Vec<Arc<RemoteInstance>> {
-        let ids = self.by_automaton.get(automaton).into_iter().flatten();
-        ids.filter_map(|id| self.told.get(id).cloned()).collect()
+        let ids = self.by_automaton.of(automaton);
+        ids.filter_map(|id| self.told.get(&id).cloned()).collect()
     }
 
     /// Takes what is so now; whether it is news.
@@ -90,26 +91,17 @@ impl Remotes {
         }
         self.leave(id);
         let automaton = remote.name.automaton.clone();
-        self.by_automaton.entry(automaton).or_default().insert(id);
-        self.by_host.entry(remote.host).or_default().insert(id);
+        self.by_automaton.insert(automaton, id);
+        self.by_host.insert(remote.host, id);
         self.told.insert(id, Arc::clone(remote));
         true
     }
 
     fn leave(&mut self, id: InstanceId) -> Option<Arc<RemoteInstance>> {
         let remote = self.told.remove(&id)?;
-        take_out(&mut self.by_automaton, &remote.name.automaton, id);
-        take_out(&mut self.by_host, &remote.host, id);
+        self.by_automaton.remove(&remote.name.automaton, id);
+        self.by_host.remove(&remote.host, id);
         Some(remote)
-    }
-}
-
-fn take_out<K: Ord>(of: &mut BTreeMap<K, BTreeSet<InstanceId>>, key: &K, id: InstanceId) {
-    if let Some(ids) = of.get_mut(key) {
-        ids.remove(&id);
-        if ids.is_empty() {
-            of.remove(key);
-        }
     }
 }
 

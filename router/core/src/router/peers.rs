@@ -4,6 +4,7 @@ use super::Router;
 use super::identities::all;
 use crate::drop_reason::DropReason;
 use crate::flow_table::{FlowInput, Party};
+use crate::grouped::Grouped;
 use crate::host::HostId;
 use crate::id::{InstanceId, LocationIndex};
 use crate::moment::Moment;
@@ -40,9 +41,9 @@ struct Peer {
 pub(super) struct Peers {
     hosts: BTreeMap<HostId, Peer>,
     instances: BTreeMap<InstanceId, Arc<RemoteInstance>>,
-    by_automaton: BTreeMap<AutomatonName, BTreeSet<InstanceId>>,
+    by_automaton: Grouped<AutomatonName>,
     /// Those whose first packets a host passes on while no link to their own stands.
-    by_via: BTreeMap<HostId, BTreeSet<InstanceId>>,
+    by_via: Grouped<HostId>,
     /// Until when flows to instances that nobody told of yet are taken for sound.
     pub(super) reacquaint_until: Option<Moment>,
 }
@@ -63,8 +64,8 @@ impl Peers {
         &self,
         automaton: &AutomatonName,
     ) -> impl Iterator<Item = &Arc<RemoteInstance>> {
-        let ids = self.by_automaton.get(automaton).into_iter().flatten();
-        ids.filter_map(|id| self.instances.get(id))
+        let ids = self.by_automaton.of(automaton);
+        ids.filter_map(|id| self.instances.get(&id))
     }
 
     /// An instance of another host, if new flows may go to it.
@@ -129,9 +130,9 @@ impl Peers {
         let id = remote.instance;
         let before = self.leave(id);
         let automaton = remote.name.automaton.clone();
-        self.by_automaton.entry(automaton).or_default().insert(id);
+        self.by_automaton.insert(automaton, id);
         if let Some(via) = remote.via {
-            self.by_via.entry(via).or_default().insert(id);
+            self.by_via.insert(via, id);
         }
         if let Some(peer) = self.hosts.get_mut(&remote.host) {
             peer.instances.insert(id);
@@ -145,9 +146,9 @@ impl Peers {
         if let Some(peer) = self.hosts.get_mut(&remote.host) {
             peer.instances.remove(&id);
         }
-        take_out(&mut self.by_automaton, &remote.name.automaton, id);
+        self.by_automaton.remove(&remote.name.automaton, id);
         if let Some(via) = &remote.via {
-            take_out(&mut self.by_via, via, id);
+            self.by_via.remove(via, id);
         }
         Some(remote)
     }
@@ -156,22 +157,12 @@ impl Peers {
     /// on.
     fn services_by_way_of(&self, host: &HostId) -> BTreeSet<AutomatonName> {
         let there = self.hosts.get(host).into_iter();
-        let there = there.flat_map(|peer| &peer.instances);
-        let behind = self.by_via.get(host).into_iter().flatten();
-        let remotes = there.chain(behind).filter_map(|id| self.instances.get(id));
+        let there = there.flat_map(|peer| peer.instances.iter().copied());
+        let behind = self.by_via.of(host);
+        let remotes = there.chain(behind).filter_map(|id| self.instances.get(&id));
         remotes
             .map(|remote| remote.name.automaton.clone())
             .collect()
-    }
-}
-
-/// Takes an instance out of an index, and its row with the last one.
-fn take_out<K: Ord>(index: &mut BTreeMap<K, BTreeSet<InstanceId>>, key: &K, instance: InstanceId) {
-    if let Some(row) = index.get_mut(key) {
-        row.remove(&instance);
-        if row.is_empty() {
-            index.remove(key);
-        }
     }
 }
 

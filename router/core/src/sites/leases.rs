@@ -1,6 +1,7 @@
 //! Leases: the instances of other sites that are known here for a while, in their hosts' own words.
 
 use crate::catalog::SignedInstance;
+use crate::grouped::Grouped;
 use crate::host::HostId;
 use crate::id::InstanceId;
 use crate::moment::Moment;
@@ -43,8 +44,8 @@ pub(super) struct Lease {
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     held: BTreeMap<InstanceId, Lease>,
-    by_service: BTreeMap<AutomatonName, BTreeSet<InstanceId>>,
-    by_host: BTreeMap<HostId, BTreeSet<InstanceId>>,
+    by_service: Grouped<AutomatonName>,
+    by_host: Grouped<HostId>,
     /// The least used first.
     idle: BTreeSet<(Moment, InstanceId)>,
     due: BTreeSet<(Moment, InstanceId)>,
@@ -79,18 +80,17 @@ impl Leases {
     }
 
     pub(super) fn of_service(&self, service: &AutomatonName) -> impl Iterator<Item = &Lease> {
-        let ids = self.by_service.get(service).into_iter().flatten();
-        ids.filter_map(|id| self.held.get(id))
+        let ids = self.by_service.of(service);
+        ids.filter_map(|id| self.held.get(&id))
     }
 
     /// Whether any lease is of a host.
     pub(super) fn need(&self, host: &HostId) -> bool {
-        self.by_host.contains_key(host)
+        self.by_host.contains(host)
     }
 
     pub(super) fn of_host(&self, host: &HostId) -> Vec<InstanceId> {
-        let ids = self.by_host.get(host).into_iter().flatten();
-        ids.copied().collect()
+        self.by_host.of(host).collect()
     }
 
     /// Keeps an instance until then, in place of what was known of it; those that gave way.
@@ -150,8 +150,8 @@ impl Leases {
         self.idle.remove(&(lease.last_used, id));
         self.due.remove(&(lease.due(), id));
         self.bytes -= lease.cost();
-        take_out(&mut self.by_service, &lease.told.name.automaton, id);
-        take_out(&mut self.by_host, &lease.told.host, id);
+        self.by_service.remove(&lease.told.name.automaton, id);
+        self.by_host.remove(&lease.told.host, id);
         Some(lease)
     }
 
@@ -161,17 +161,8 @@ impl Leases {
         self.due.insert((lease.due(), id));
         self.bytes += lease.cost();
         let service = told.name.automaton.clone();
-        self.by_service.entry(service).or_default().insert(id);
-        self.by_host.entry(told.host).or_default().insert(id);
+        self.by_service.insert(service, id);
+        self.by_host.insert(told.host, id);
         self.held.insert(id, lease);
-    }
-}
-
-fn take_out<K: Ord>(of: &mut BTreeMap<K, BTreeSet<InstanceId>>, key: &K, id: InstanceId) {
-    if let Some(ids) = of.get_mut(key) {
-        ids.remove(&id);
-        if ids.is_empty() {
-            of.remove(key);
-        }
     }
 }
