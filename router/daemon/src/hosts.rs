@@ -443,6 +443,11 @@ impl Hosts {
         names.into_iter().filter(unknown).collect()
     }
 
+    /// Whether others refuse this host, and nobody lets it in.
+    pub fn is_shut_out(&self) -> bool {
+        !self.refusals.is_empty() && self.links.is_empty()
+    }
+
     /// What to call a host in a log.
     fn name_of(&self, host: &HostId) -> String {
         let member = self.membership.member(host);

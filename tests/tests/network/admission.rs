@@ -103,6 +103,18 @@ fn only_whole_fresh_tokens_of_a_known_invitation_let_a_host_in() {
 fn revoked_host_is_hung_up_on_by_all_and_may_come_back_by_a_new_token() {
     let names = ["a", "b", "c"];
     let lab = network(&names, &[Family::V4]);
+    let composition = "[composition]\nname = \"shop\"\nversion = 1\n\
+        [automaton.idle]\ncommand = [\"sleep\", \"1000\"]\non = [\"c\"]\n";
+    lab.host("a").apply(composition).unwrap();
+    let until_runs = |count: usize| {
+        until("c runs what it should", SOON, || {
+            Ok((lab.host("c").instances()?.len() == count).then_some(()))
+        })
+        .unwrap();
+    };
+    until_runs(1);
+    let no_operator = complaint(lab.host("c"), &["delete", "shop"]);
+    assert!(no_operator.contains("is no operator"), "{no_operator}");
 
     said(lab.host("a"), &["revoke", "c"]);
 
@@ -114,6 +126,8 @@ fn revoked_host_is_hung_up_on_by_all_and_may_come_back_by_a_new_token() {
     assert!(by_b.contains("is no issuer"), "{by_b}");
 
     let token = invite(&lab, "a", &[]);
+    said(lab.host("c"), &["delete", "shop"]);
+    until_runs(0);
     join(&lab, "c", &token);
     for name in names {
         until_linked(&lab, name, &names);
