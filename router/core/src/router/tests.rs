@@ -11,6 +11,7 @@ mod dishonest_hosts;
 mod elsewhere;
 mod explaining;
 mod faults;
+mod hosts;
 mod kernel;
 mod liveness;
 mod neighbours;

@@ -1,6 +1,7 @@
 //! Flows that two kernels open between two hosts: by an admission at the server's, and not without.
 
-use super::two_hosts::{SHOP, Two, host};
+use super::hosts::{host, path};
+use super::two_hosts::{SHOP, Two};
 use super::world::{Kind, World, packet};
 use crate::aggregate::Epoch;
 use crate::drop_reason::DropReason;
@@ -341,7 +342,7 @@ fn a_server_that_moves_to_another_host_is_asked_for_there() {
     call_all(&mut two, to, 4_000..4_010);
     let mut moved = two.remote('b', "1.web");
     moved.host = host('c');
-    let path = two.path();
+    let path = path();
     let up = PeerInput::Up {
         host: host('c'),
         path,
@@ -473,7 +474,7 @@ fn a_datagram_that_comes_back_goes_to_no_other_host() {
             },
         };
         if is_elsewhere {
-            let (host, path) = (host('c'), two.path());
+            let (host, path) = (host('c'), path());
             two.a.tell(Input::Peer(PeerInput::Up { host, path }));
         }
         let (from, frame) = (host('b'), frame.encode());

@@ -1,6 +1,7 @@
 //! Flows between two hosts: two Routers, and the frames between them.
 
-use super::two_hosts::{SHOP, Two, host};
+use super::hosts::host;
+use super::two_hosts::{SHOP, Two};
 use super::world::{Kind, World, packet};
 use crate::drop_reason::DropReason;
 use crate::packet::{Packet, Transport, Unreachable, Upcalled, unreachable};

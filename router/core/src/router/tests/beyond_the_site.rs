@@ -1,17 +1,14 @@
 //! Flows to hosts of other sites: first packets through gateways, links that come later or never.
 
-use super::world::{Kind, World, config, packet};
+use super::hosts::{self, config_of, host, path};
+use super::world::{Kind, World, packet};
 use crate::drop_reason::DropReason;
 use crate::flow_key::FlowKey;
-use crate::host::HostId;
 use crate::packet::{Packet, Transport};
 use crate::peer::{Distance, Known, PeerInput, RemoteInstance};
 use crate::port::{Input, Output};
-use crate::router::OwnHost;
-use crate::way::{Path, Way};
+use crate::way::Way;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,19 +37,6 @@ on = ["b"]
 
 const HOSTS: [char; 6] = ['a', 'b', 'c', 'g', 'h', 'i'];
 
-pub(super) fn host(name: char) -> HostId {
-    HostId::from_bytes([name as u8; 32])
-}
-
-fn path() -> Path {
-    Path {
-        ifindex: 9,
-        on_link: true,
-        source: SocketAddr::from(([192, 0, 2, 9], 4_899)),
-        destination: SocketAddr::from(([192, 0, 2, 1], 4_899)),
-    }
-}
-
 /// ```text
 ///          ┌── g ──┐
 ///   a ─────┤       ├── h ──── b: 1.web, 2.web, store
@@ -68,13 +52,8 @@ pub(super) struct Far {
 impl Far {
     pub(super) fn with_the_shop() -> Self {
         let worlds = HOSTS.iter().zip(0..).map(|(name, block)| {
-            let mut config = config();
-            config.v4_block = format!("100.64.{}.0/20", 16 * block).parse().unwrap();
-            config.host = Some(OwnHost {
-                id: host(*name),
-                name: name.to_string().parse().unwrap(),
-            });
-            let mut world = World::new(config);
+            let block = format!("100.64.{}.0/20", 16 * block);
+            let mut world = World::new(config_of(*name, &block));
             world.apply(SHOP).unwrap();
             (*name, world)
         });
@@ -140,26 +119,16 @@ impl Far {
         of: char,
         via: impl Fn(&str) -> Option<(char, Known)>,
     ) -> Vec<RemoteInstance> {
-        let plans = self.worlds[&of].plans.values();
-        let remote = plans.map(|plan| {
-            let far = via(&plan.name.to_string());
+        let remotes = hosts::remotes(&self.worlds[&of], of).map(|remote| {
+            let far = via(&remote.name.to_string());
             RemoteInstance {
-                instance: plan.instance,
-                host: host(of),
-                name: plan.name.clone(),
-                composition: plan.composition.clone(),
-                version: plan.version,
-                addresses: plan.addresses,
-                ready: true,
-                weight: NonZeroU32::new(100).unwrap(),
-                flows: 0,
-                processor: 0,
                 distance: Distance(u8::from(far.is_some())),
                 via: far.map(|(via, _)| host(via)),
                 known: far.map_or(Known::Flooded, |(_, known)| known),
+                ..remote
             }
         });
-        remote.collect()
+        remotes.collect()
     }
 
     /// Carries frames over links until there are none.

@@ -1,7 +1,8 @@
 //! What a host of the network may say to another, and gets nowhere with.
 
 use super::between_hosts::answer;
-use super::two_hosts::{Two, host};
+use super::hosts::host;
+use super::two_hosts::Two;
 use super::world::{Kind, World};
 use crate::drop_reason::DropReason;
 use crate::peer::PeerInput;

@@ -1,7 +1,8 @@
 //! What `margay explain` says of other hosts: who is there, how that is known, what is sought.
 
-use super::beyond_the_site::{Far, host};
+use super::beyond_the_site::Far;
 use super::explaining::explain;
+use super::hosts::host;
 use super::world::World;
 use crate::peer::{Known, PeerInput};
 use crate::port::Input;

@@ -1,18 +1,15 @@
 //! Two hosts: two Routers, the frames between them, and the packets that their kernels send each other.
 
-use super::world::{Kind, World, config, packet};
+use super::hosts::{config_of, host, path, remotes};
+use super::world::{Kind, World, packet};
 use crate::flow_key::FlowKey;
 use crate::flow_table::FlowLimits;
-use crate::host::HostId;
 use crate::packet::Packet;
-use crate::peer::{Distance, Known, PeerInput, RemoteInstance};
+use crate::peer::{PeerInput, RemoteInstance};
 use crate::port::Input;
-use crate::router::OwnHost;
 use crate::service_frame::{Accept, FrameKind, ServiceFrame};
-use crate::way::Path;
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,18 +40,9 @@ command = ["sleep", "infinity"]
 on = ["a"]
 "#;
 
-pub(super) fn host(name: char) -> HostId {
-    HostId::from_bytes([name as u8; 32])
-}
-
 fn world(name: char, block: &str, limits: Option<FlowLimits>) -> World {
-    let mut config = config();
+    let mut config = config_of(name, block);
     config.flow_limits = limits.unwrap_or(config.flow_limits);
-    config.v4_block = block.parse().unwrap();
-    config.host = Some(OwnHost {
-        id: host(name),
-        name: name.to_string().parse().unwrap(),
-    });
     World::new(config)
 }
 
@@ -95,16 +83,6 @@ impl Two {
         self.change = change;
     }
 
-    /// How another host is reached.
-    pub(super) fn path(&self) -> Path {
-        Path {
-            ifindex: 9,
-            on_link: true,
-            source: SocketAddr::from(([192, 0, 2, 9], 4_899)),
-            destination: SocketAddr::from(([192, 0, 2, 1], 4_899)),
-        }
-    }
-
     /// What a host tells of one of its instances.
     pub(super) fn remote(&self, name: char, instance: &str) -> RemoteInstance {
         let world = if name == 'a' { &self.a } else { &self.b };
@@ -115,7 +93,7 @@ impl Two {
 
     /// Each hears that the other is up, and what runs there.
     pub(super) fn meet(&mut self) {
-        let path = self.path();
+        let path = path();
         let of_b: Vec<_> = remotes(&self.b, 'b').collect();
         let of_a: Vec<_> = remotes(&self.a, 'a').collect();
         for (world, other, remotes) in [(&mut self.a, 'b', of_b), (&mut self.b, 'a', of_a)] {
@@ -176,25 +154,6 @@ impl Two {
         self.a.send("1.shopper", &packet);
         Packet::parse(&packet).unwrap().key
     }
-}
-
-/// What a host tells of its instances.
-fn remotes(world: &World, name: char) -> impl Iterator<Item = RemoteInstance> {
-    world.plans.values().map(move |plan| RemoteInstance {
-        instance: plan.instance,
-        host: host(name),
-        name: plan.name.clone(),
-        composition: plan.composition.clone(),
-        version: plan.version,
-        addresses: plan.addresses,
-        ready: !world.drained.contains(&plan.instance),
-        weight: NonZeroU32::new(1_000).unwrap(),
-        flows: 0,
-        processor: 0,
-        distance: Distance::default(),
-        via: None,
-        known: Known::Flooded,
-    })
 }
 
 /// A frame whose acceptance, if it is one, is as `change` makes it.
